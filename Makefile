@@ -1,0 +1,44 @@
+# Each target sets up what it needs first: on a fresh machine, Python 3.11+ and make are enough.
+
+PYTHON ?= python3
+VENV := .venv/bin
+# DVC runs each stage as `python -m stages.NAME`: let that be this environment's python, whichever one is active.
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+# A relative folder would be another one in the temporary folder of a queued experiment.
+ifneq ($(MNIST_MIRROR),)
+export MNIST_MIRROR := $(shell cd "$(MNIST_MIRROR)" 2>/dev/null && pwd || printf '%s' "$(MNIST_MIRROR)")
+endif
+INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
+
+.PHONY: repro test lint lock
+
+repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
+	$(VENV)/dvc repro
+	$(VENV)/dvc metrics diff --all
+
+test: .venv/dev ## run the tests
+	$(VENV)/python -m pytest
+
+lint: .venv/dev ## check style and formatting
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+
+lock: .venv/dev ## pin what pyproject.toml asks for, again
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml \
+		--output-file requirements.lock
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group dev \
+		--constraint requirements.lock --output-file requirements-dev.lock
+
+.venv/runtime: requirements.lock | .venv/bin/python
+	$(INSTALL) $<
+	@touch $@
+
+.venv/dev: requirements-dev.lock | .venv/bin/python
+	$(INSTALL) $<
+	@touch $@ .venv/runtime
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but \
+	$(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv

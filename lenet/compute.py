@@ -1,0 +1,35 @@
+"""Where the computation runs, and what makes it give the same bits each time."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+
+from lenet.config import Range
+from lenet.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """The section `compute` of params.yaml."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Range(least=1, most=256)]
+
+
+def prepare(config: ComputeConfig) -> torch.device:
+    """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU where there is one.
+
+    Raises PipelineError if `cuda` is asked for where there is none.
+    """
+    # The number of threads decides in which order sums are taken, and so their last bits.
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True)
+    # cuBLAS reads this when CUDA starts: https://docs.pytorch.org/docs/stable/notes/randomness.html
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise PipelineError("compute.device is cuda, but PyTorch finds no usable GPU here: set it to auto or cpu")
+    return torch.device("cuda")

@@ -1,0 +1,35 @@
+"""The IDX format of the MNIST files (described at the end of LeCun's MNIST page).
+
+A header, big-endian: two zero bytes, the type of the elements (8: unsigned byte), the number of dimensions, and then
+each dimension as a 32-bit integer. The elements follow in C order.
+"""
+
+import math
+import struct
+
+import numpy as np
+
+from lenet.errors import PipelineError
+
+_UINT8 = 8
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Return the array of uint8 that the IDX file `data` holds, without copying it (so it is read-only).
+
+    Raises PipelineError, which begins with `name`, if `data` is not exactly one whole IDX array of unsigned bytes.
+    """
+    if len(data) < 4:
+        raise PipelineError(f"{name} is no IDX file: it has {len(data)} bytes, fewer than the header")
+    zero, kind, dimensions = struct.unpack_from(">HBB", data)
+    if zero != 0 or kind != _UINT8 or dimensions == 0:
+        raise PipelineError(f"{name} is no IDX file of unsigned bytes: it begins with {data[:4].hex(' ')}")
+    start = 4 + 4 * dimensions
+    if len(data) < start:
+        raise PipelineError(f"{name} is cut off: {len(data)} bytes, but its header alone takes {start}")
+    shape = struct.unpack_from(f">{dimensions}I", data, 4)
+    if len(data) - start != math.prod(shape):
+        raise PipelineError(
+            f"{name} announces {'×'.join(map(str, shape))} = {math.prod(shape)} bytes, but holds {len(data) - start}"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

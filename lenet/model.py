@@ -1,0 +1,56 @@
+"""LeNet-5 with ReLU and max-pooling, on 28×28 images.
+
+The layers, their names and sizes are those of LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
+Document Recognition" (1998), section II.B, with today's usual changes: the 28×28 image is padded in C1 instead of
+beforehand to 32×32, S2 and S4 take the maximum and learn nothing, every map of S2 feeds every map of C3, ReLU replaces
+tanh, and a linear layer (F7) replaces the radial basis functions of the output.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's documentation gives it
+from torch import Tensor, nn
+
+CLASSES = 10
+
+
+class LeNet5(nn.Module):
+    """From images to logits: unnormalised log-probabilities of the ten digits.
+
+    `mean` and `std`, of pixels / 255, standardise the images. They are buffers: a saved model needs nothing beside it.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        # fmt: off
+        self.C1 = nn.Conv2d(1, 6, 5, padding=2)  #  6 · ( 1·5·5 + 1) =    156 parameters
+        self.C3 = nn.Conv2d(6, 16, 5)            # 16 · ( 6·5·5 + 1) =  2,416
+        self.C5 = nn.Conv2d(16, 120, 5)          # 120 · (16·5·5 + 1) = 48,120
+        self.F6 = nn.Linear(120, 84)             # 84 · (120 + 1)     = 10,164
+        self.F7 = nn.Linear(84, CLASSES)         # 10 · (84 + 1)      =    850
+        # fmt: on
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits, float32 N×10, of `images`, N×1×28×28 with pixels from 0 to 255 (uint8 or float32)."""
+        return self.activations(images)["F7"]
+
+    def activations(self, images: Tensor) -> dict[str, Tensor]:
+        """Return what each layer makes of `images` (as for `forward`), by the layer's name, in order.
+
+        C1, C3 and F6 include their ReLU only after the layer that follows them (ReLU and maximum commute, and after the
+        pooling there is a quarter of the work): C1 and C3 are given before ReLU, S2, S4, C5 and F6 after it.
+        """
+        standardised = (images / 255 - self.mean) / self.std  # N×1×28×28
+        c1 = self.C1(standardised)  # N×6×28×28
+        s2 = F.relu(F.max_pool2d(c1, 2))  # N×6×14×14
+        c3 = self.C3(s2)  # N×16×10×10
+        s4 = F.relu(F.max_pool2d(c3, 2))  # N×16×5×5
+        # C5's kernel covers its whole input, so this convolution is a matrix product, and much faster as one.
+        c5 = F.relu(F.linear(s4.flatten(1), self.C5.weight.flatten(1), self.C5.bias))  # N×120
+        f6 = F.relu(self.F6(c5))  # N×84
+        f7 = self.F7(f6)  # N×10
+        return {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}

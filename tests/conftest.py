@@ -1,0 +1,133 @@
+"""A whole project in a temporary folder, with this tree's code and a fake MNIST of a few hundred images."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import fakes
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = ["download", "stats", "train", "evaluate", "plot"]
+TRACKED = ["lenet", "stages", "params.yaml", "dvc.yaml", "requirements.lock", ".dvc/config", ".dvcignore", ".gitignore"]
+
+
+class Project:
+    """A git and DVC repository, whose commands see neither the network nor this machine's settings."""
+
+    def __init__(self, root: Path, mirror: Path):
+        self.root = root
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHON"))}
+        self.env |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "MNIST_MIRROR": str(mirror),
+            "HOME": str(root.parent),
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "http_proxy": "http://127.0.0.1:9",
+            "https_proxy": "http://127.0.0.1:9",
+            "npm_config_registry": "http://127.0.0.1:9",
+        }
+
+    def try_run(self, *command: str, **env: str) -> subprocess.CompletedProcess:
+        """Run `command` in the project's folder; standard output and error both end up in its `stdout`."""
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.env | env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+        )
+
+    def run(self, *command: str, **env: str) -> str:
+        """Run `command`, which must succeed, and return what it printed."""
+        done = self.try_run(*command, **env)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def repro(self, *arguments: str, **env: str) -> list[str]:
+        """Run `dvc repro` and return the stages that ran, in order."""
+        return ran(self.run("dvc", "repro", *arguments, **env))
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace `old`, which must be there, in the file `path`."""
+        text = (self.root / path).read_text()
+        assert old in text
+        (self.root / path).write_text(text.replace(old, new))
+
+
+def ran(output: str) -> list[str]:
+    """Return the stages that `dvc repro` or `dvc exp run` says it ran."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
+    """Return a project in `folder`, changed by `adapt`, whose pipeline has run, with everything committed."""
+    root = folder / "project"
+    for name in TRACKED:
+        source = ROOT / name
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, root / name)
+    adapt(root)
+    project = Project(root, folder / "mirror")
+    project.run("git", "init", "--quiet", "--initial-branch=main")
+    project.run("git", "config", "user.name", "Test")
+    project.run("git", "config", "user.email", "test@example.com")
+    assert project.repro() == STAGES
+    project.run("git", "add", "--all")
+    project.run("git", "commit", "--quiet", "--message", "The pipeline and its results")
+    return project
+
+
+def copy(project: Project, folder: Path) -> Project:
+    """Return a copy of `project`, cache included, to be changed."""
+    shutil.copytree(project.root, folder / "project", symlinks=True)
+    return Project(folder / "project", project.root.parent / "mirror")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The real pipeline after a run on a fake MNIST; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    content = fakes.files(train=200, test=100)
+    fakes.write_mirror(folder / "mirror", content)
+
+    def adapt(root: Path) -> None:
+        (root / "lenet/checksums.py").write_text(fakes.checksums(content))
+        params = (root / "params.yaml").read_text()
+        params = re.sub(r"(?<=\n  epochs: )\d+", "2", re.sub(r"(?<=\n  batch_size: )\d+", "8", params))
+        (root / "params.yaml").write_text(params)
+
+    return build(folder, adapt)
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, to be changed."""
+    return copy(finished, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished_standin(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The pipeline after a run in which tests/standin.py stood in for each script; not to be changed."""
+
+    def adapt(root: Path) -> None:
+        for stage in STAGES:
+            shutil.copy(ROOT / "tests/standin.py", root / f"stages/{stage}.py")
+
+    return build(tmp_path_factory.mktemp("standin"), adapt)
+
+
+@pytest.fixture
+def standin(finished_standin: Project, tmp_path: Path) -> Project:
+    """A copy of the finished stand-in, to be changed."""
+    return copy(finished_standin, tmp_path)

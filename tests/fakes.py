@@ -1,0 +1,59 @@
+"""Fake MNIST: seven-segment digits, shifted and noisy, in files like MNIST's."""
+
+import gzip
+import hashlib
+import struct
+from pathlib import Path
+
+import numpy as np
+
+# The segments of a calculator's digits, clockwise from the top, the middle one last, as rows and columns of an image.
+_SEGMENTS = [
+    (slice(5, 8), slice(9, 19)),
+    (slice(5, 15), slice(16, 19)),
+    (slice(12, 22), slice(16, 19)),
+    (slice(19, 22), slice(9, 19)),
+    (slice(12, 22), slice(9, 12)),
+    (slice(5, 15), slice(9, 12)),
+    (slice(12, 15), slice(9, 19)),
+]
+_LIT = ["012345", "12", "01643", "01236", "5612", "05623", "056432", "012", "0123456", "650123"]
+
+
+def digits(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` images, uint8 n×28×28, and their labels, uint8 n, each digit equally often."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.uint8) % 10
+    images = random.integers(0, 60, (n, 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        for segment in _LIT[label]:
+            image[_SEGMENTS[int(segment)]] += 180
+        image[:] = np.roll(image, random.integers(-2, 3, 2), (0, 1))
+    return images, labels
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return `array` of uint8 as an IDX file."""
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def files(train: int, test: int) -> dict[str, bytes]:
+    """Return the four files of a fake MNIST by name."""
+    content = {}
+    for part, n, seed in (("train", train, 0), ("t10k", test, 1)):
+        images, labels = digits(n, seed)
+        content |= {f"{part}-images-idx3-ubyte": idx(images), f"{part}-labels-idx1-ubyte": idx(labels)}
+    return content
+
+
+def checksums(content: dict[str, bytes]) -> str:
+    """Return the text of a lenet/checksums.py that accepts just `content`."""
+    entries = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
+    return f"FILES = {entries!r}\n"
+
+
+def write_mirror(folder: Path, content: dict[str, bytes]) -> None:
+    """Write `content` into `folder` as the mirrors have it, gzipped."""
+    folder.mkdir(parents=True)
+    for name, data in content.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data, mtime=0))

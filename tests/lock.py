@@ -1,0 +1,84 @@
+"""Is dvc.lock in sync with what it speaks of? This needs neither DVC's cache nor a remote, only what Git tracks.
+
+`python -m tests.lock` prints what is out of sync and exits with 1 if anything is. (`dvc status` can't tell in a clean
+clone: there the data and the model are missing, and its exit status is 0 or 1 for other reasons.)
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+
+def problems(root: Path) -> list[str]:
+    """Return a line for each disagreement between `root`'s dvc.lock and its dvc.yaml, params.yaml and tracked files.
+
+    Each line names the stage and the reason.
+    """
+    stages, locked = _yaml(root / "dvc.yaml")["stages"], _yaml(root / "dvc.lock")["stages"]
+    params = _yaml(root / "params.yaml")
+    found = [f"{name}: is in dvc.yaml, but not in dvc.lock" for name in stages if name not in locked]
+    found += [f"{name}: is in dvc.lock, but not in dvc.yaml" for name in locked if name not in stages]
+    both = {name: (stages[name], locked[name]) for name in stages if name in locked}
+    made = {out["path"]: (name, out["md5"]) for name, (_, lock) in both.items() for out in lock.get("outs", [])}
+    for name, (stage, lock) in both.items():
+        found += [f"{name}: {reason}" for reason in _disagreements(root, stage, lock, params, made)]
+    return found
+
+
+def _disagreements(root: Path, stage: dict, lock: dict, params: dict, made: dict[str, tuple[str, str]]) -> list[str]:
+    found = []
+    if stage["cmd"] != lock["cmd"]:
+        found.append(f"its cmd is {stage['cmd']!r} in dvc.yaml, but {lock['cmd']!r} in dvc.lock")
+
+    deps = {dep["path"]: dep["md5"] for dep in lock.get("deps", [])}
+    found += _compare("dep", stage.get("deps", []), deps)
+    for path, md5 in deps.items():
+        if path in made:
+            maker, output = made[path]
+            if md5 != output:
+                found.append(f"its dep {path} is {md5} in dvc.lock, but there {maker} writes {output}")
+        else:
+            found += _file(root, "dep", path, md5)
+
+    outs = {out["path"]: out["md5"] for out in lock.get("outs", [])}
+    options = {}
+    for entry in stage.get("outs", []) + stage.get("metrics", []) + stage.get("plots", []):
+        options |= entry if isinstance(entry, dict) else {entry: {}}
+    found += _compare("output", options, outs)
+    for path, md5 in outs.items():
+        if options.get(path, {}).get("cache") is False:
+            found += _file(root, "output", path, md5)
+
+    recorded = lock.get("params", {}).get("params.yaml", {})
+    found += _compare("params section", stage.get("params", []), recorded)
+    for section in recorded:
+        if section in params and params[section] != recorded[section]:
+            found.append(f"its params section {section} is not the one in dvc.lock")
+        elif section not in params:
+            found.append(f"its params section {section} is missing in params.yaml")
+    return found
+
+
+def _compare(kind: str, listed: Any, recorded: Any) -> list[str]:
+    found = [f"its {kind} {name} is in dvc.yaml, but not in dvc.lock" for name in listed if name not in recorded]
+    return found + [f"its {kind} {name} is in dvc.lock, but not in dvc.yaml" for name in recorded if name not in listed]
+
+
+def _file(root: Path, kind: str, path: str, md5: str) -> list[str]:
+    if not (root / path).is_file():
+        return [f"its {kind} {path} is missing"]
+    found = hashlib.md5((root / path).read_bytes()).hexdigest()
+    return [] if found == md5 else [f"its {kind} {path} is {found}, but {md5} in dvc.lock"]
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    lines = problems(Path())
+    print("\n".join(lines) or "dvc.lock is in sync")
+    sys.exit(bool(lines))

@@ -1,0 +1,36 @@
+import fakes
+import numpy as np
+import pytest
+
+from lenet import idx
+from lenet.errors import PipelineError
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 28, 28), (0, 28, 28), (2, 3, 4, 5)])
+def test_round_trip(shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    decoded = idx.decode(fakes.idx(array), "file")
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, array)
+
+
+GOOD = fakes.idx(np.zeros((2, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "file is no IDX file: it has 0 bytes"),
+        (GOOD[:3], "file is no IDX file: it has 3 bytes"),
+        (b"\x01" + GOOD[1:], "file is no IDX file of unsigned bytes: it begins with 01 00 08 02"),
+        (GOOD[:2] + b"\x0d" + GOOD[3:], "file is no IDX file of unsigned bytes: it begins with 00 00 0d 02"),
+        (GOOD[:3] + b"\x00" + GOOD[4:], "file is no IDX file of unsigned bytes: it begins with 00 00 08 00"),
+        (GOOD[:10], "file is cut off: 10 bytes, but its header alone takes 12"),
+        (GOOD[:-1], "file announces 2×3 = 6 bytes, but holds 5"),
+        (GOOD + b"\x00", "file announces 2×3 = 6 bytes, but holds 7"),
+        (GOOD[:4] + b"\x80\0\0\0" * 2 + GOOD[12:], "file announces 2147483648×2147483648 = 4611686018427387904 bytes"),
+    ],
+)
+def test_what_is_not_whole_and_right_is_refused(data, message):
+    with pytest.raises(PipelineError, match=f"^{message}"):
+        idx.decode(data, "file")

@@ -1,0 +1,104 @@
+import re
+from collections import OrderedDict
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from lenet import weights
+from lenet.errors import PipelineError
+from lenet.model import LeNet5
+
+
+@pytest.fixture
+def model() -> LeNet5:
+    torch.manual_seed(0)
+    return LeNet5(mean=0.1307, std=0.3081)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (7, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_parameters_layer_by_layer(model):
+    counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
+    assert counts == {"C1": 156, "C3": 2_416, "C5": 48_120, "F6": 10_164, "F7": 850}
+    assert sum(counts.values()) == 61_706
+
+
+def test_shapes_layer_by_layer(model, images):
+    shapes = {name: tuple(output.shape[1:]) for name, output in model.activations(images).items()}
+    assert shapes == {
+        "C1": (6, 28, 28),
+        "S2": (6, 14, 14),
+        "C3": (16, 10, 10),
+        "S4": (16, 5, 5),
+        "C5": (120,),
+        "F6": (84,),
+        "F7": (10,),
+    }
+
+
+def test_log_probabilities_equal_the_tutorials(model, images):
+    """The tutorial's network: ReLU before pooling, C5 as a convolution, LogSoftmax at the end, standardised input."""
+    convnet = nn.Sequential(
+        OrderedDict(
+            C1=nn.Conv2d(1, 6, 5, padding=2),
+            relu1=nn.ReLU(),
+            S2=nn.MaxPool2d(2),
+            C3=nn.Conv2d(6, 16, 5),
+            relu3=nn.ReLU(),
+            S4=nn.MaxPool2d(2),
+            C5=nn.Conv2d(16, 120, 5),
+            relu5=nn.ReLU(),
+        )
+    )
+    fc = nn.Sequential(
+        OrderedDict(F6=nn.Linear(120, 84), relu6=nn.ReLU(), F7=nn.Linear(84, 10), sig7=nn.LogSoftmax(dim=-1))
+    )
+    tutorial = nn.Sequential(OrderedDict(convnet=convnet, flatten=nn.Flatten(), fc=fc))
+    tutorial.load_state_dict(
+        {
+            f"{'convnet' if name[0] == 'C' else 'fc'}.{name}": value
+            for name, value in model.state_dict().items()
+            if name not in ("mean", "std")
+        }
+    )
+    expected = tutorial((images / 255 - 0.1307) / 0.3081)
+    torch.testing.assert_close(model(images).log_softmax(1), expected)
+
+
+def test_weights_round_trip(model, images):
+    data = weights.to_bytes(model)
+    assert data == weights.to_bytes(model)
+    loaded = weights.from_bytes(data, "file")
+    assert not loaded.training
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=0)
+
+
+def tensors(model: LeNet5, **changes: torch.Tensor | None) -> bytes:
+    changed = model.state_dict() | changes
+    return safetensors.torch.save({name: tensor for name, tensor in changed.items() if tensor is not None})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda model: weights.to_bytes(model)[:-1], "file is no safetensors file"),
+        (lambda model: b"\x80\x04N.", "file is no safetensors file"),
+        (lambda model: b"", "file is no safetensors file"),
+        (lambda model: tensors(model, mean=None), "file is no LeNet-5: mean is None instead of"),
+        (lambda model: tensors(model, extra=torch.ones(1)), "file is no LeNet-5: extra is"),
+        (lambda model: tensors(model, std=torch.ones(2)), "file is no LeNet-5: std is ((2,), torch.float32) instead"),
+        (lambda model: tensors(model, std=torch.ones((), dtype=torch.float64)), "file is no LeNet-5: std is"),
+        (
+            lambda model: tensors(model, std=torch.tensor(float("nan"))),
+            "file is no usable model: std holds NaN or infinity",
+        ),
+    ],
+)
+def test_damaged_weights_are_refused(model, damage, message):
+    with pytest.raises(PipelineError, match=re.escape(message)):
+        weights.from_bytes(damage(model), "file")

@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import fakes
+import pytest
+import torch
+
+from lenet.augment import AugmentConfig
+from lenet.errors import PipelineError
+from lenet.model import LeNet5
+from lenet.train import TrainConfig, fit, lr_factor
+
+CONFIG = TrainConfig(
+    seed=0,
+    epochs=1,
+    batch_size=8,
+    optimizer="sgd",
+    lr=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.0005,
+    schedule="linear",
+    warmup=0.2,
+    augment=AugmentConfig(rotation=5, shift=1, scale=0.05, shear=0.05),
+)
+CPU_OR_GPU = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")),
+]
+
+
+def run(config: TrainConfig, n: int = 60, device: str = "cpu") -> tuple[LeNet5, list[dict]]:
+    images, labels = (torch.from_numpy(array).to(device) for array in fakes.digits(n + 20))
+    images, labels = images.unsqueeze(1), labels.long()
+    torch.manual_seed(config.seed)
+    model = LeNet5(0.13, 0.31).to(device)
+    return model, list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config))
+
+
+@pytest.mark.parametrize("device", CPU_OR_GPU)
+def test_learns_fake_digits(device):
+    _, history = run(replace(CONFIG, epochs=20), device=device)
+    assert [row["epoch"] for row in history] == list(range(1, 21))
+    assert history[1]["train_loss"] < history[0]["train_loss"]
+    assert history[-1]["val_loss"] < 0.5 * history[0]["val_loss"]
+    assert history[-1]["val_accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+def test_every_optimizer_learns(optimizer):
+    momentum = 0.9 if optimizer == "sgd" else 0
+    lr = {"sgd": 0.05, "adagrad": 0.01}.get(optimizer, 0.003)
+    nesterov = optimizer == "sgd"
+    config = replace(CONFIG, epochs=6, optimizer=optimizer, momentum=momentum, nesterov=nesterov, lr=lr)
+    _, history = run(config)
+    assert history[-1]["train_loss"] < 0.9 * history[0]["train_loss"]
+
+
+def test_a_seed_gives_the_same_bits_and_another_seed_others():
+    weights = [run(replace(CONFIG, seed=seed))[0].C5.weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_mean_loss_counts_every_image_once():
+    """At a learning rate of nearly zero, the epoch's mean is the untrained model's, short last batch included."""
+    augment = AugmentConfig(0, 0, 0, 0)
+    config = replace(CONFIG, lr=1e-12, weight_decay=0, momentum=0, nesterov=False, augment=augment)
+    whole = run(replace(config, batch_size=21), n=21)[1][0]
+    parts = run(replace(config, batch_size=8), n=21)[1][0]
+    assert parts["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-5)
+    assert parts["train_accuracy"] == whole["train_accuracy"]
+
+
+def test_no_validation_images():
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(20))
+    images, labels = images.unsqueeze(1), labels.long()
+    (row,) = fit(LeNet5(), images, labels, images[:0], labels[:0], CONFIG)
+    assert row["val_loss"] is None
+    assert row["val_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [1, 1, 1, 1]),
+        ("linear", 0, [1, 0.75, 0.5, 0.25]),
+        ("cosine", 0, [1, 0.853553, 0.5, 0.146447]),
+        ("linear", 0.5, [0.5, 1, 1, 0.5]),
+        ("constant", 1, [0.25, 0.5, 0.75, 1]),
+    ],
+)
+def test_learning_rate(schedule, warmup, expected):
+    config = replace(CONFIG, schedule=schedule, warmup=warmup)
+    assert [lr_factor(step, 4, config) for step in range(4)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_names_the_first_bad_step():
+    with pytest.raises(
+        PipelineError, match=r"^training diverged: the loss of step \d+ is (nan|inf); train\.lr is 100"
+    ) as e:
+        run(replace(CONFIG, lr=100, epochs=5, warmup=0))
+    assert e.value.status == 1
+
+
+def test_a_batch_larger_than_the_training_set():
+    with pytest.raises(PipelineError, match=r"train\.batch_size is 61, but only 60 images train: set it to 60 or less"):
+        run(replace(CONFIG, batch_size=61))
