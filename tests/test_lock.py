@@ -1,6 +1,7 @@
 """dvc.lock and metrics/ come from the code and params beside them; and the check that says so can fail."""
 
 import re
+from collections.abc import Callable
 
 import pytest
 from conftest import ROOT, Project
@@ -11,11 +12,15 @@ def test_the_committed_lock_is_in_sync():
     assert problems(ROOT) == [], "run `make repro` and commit dvc.lock and metrics/"
 
 
-def append(path: str):
-    return lambda project: (project.root / path).open("a").write("\n# changed\n")
+def append(path: str) -> Callable[[Project], None]:
+    def change(project: Project) -> None:
+        file = project.root / path
+        file.write_text(file.read_text() + "\n# changed\n")
+
+    return change
 
 
-def edit(path: str, old: str, new: str):
+def edit(path: str, old: str, new: str) -> Callable[[Project], None]:
     return lambda project: project.edit(path, old, new)
 
 
