@@ -17,8 +17,8 @@ repro: .venv/runtime ## run what is out of date and compare the metrics with tho
 	$(VENV)/dvc repro
 	$(VENV)/dvc metrics diff --all
 
-test: .venv/dev ## run the tests
-	$(VENV)/python -m pytest
+test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
+	$(VENV)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/dev ## check style and formatting
 	$(VENV)/ruff check
@@ -41,4 +41,4 @@ lock: .venv/dev ## pin what pyproject.toml asks for, again
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but \
 	$(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % sys.version_info[:2])'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -6,6 +6,7 @@ A config is a frozen dataclass without defaults, so that params.yaml is the only
 
 import dataclasses
 import math
+import sys
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lenet.errors import PipelineError
@@ -24,7 +25,8 @@ class Range:
     below: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+        finite = abs(value) <= sys.float_info.max  # unlike math.isfinite, this takes a whole number of any length
+        return finite and self.least <= value <= self.most and self.above < value < self.below
 
     def __str__(self) -> str:
         words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
@@ -43,7 +45,7 @@ def parse(raw: Any, kind: type[T], key: str) -> T:
     types = get_type_hints(kind, include_extras=True)
     for name in raw:
         if name not in types:
-            raise PipelineError(f"{key}.{name} is unknown; {key} has the keys {_names(kind)}")
+            raise PipelineError(f"{key} has no key {_show(name)}, but the keys {_names(kind)}")
     for name in types:
         if name not in raw:
             raise PipelineError(f"{key}.{name} is missing; {key} has the keys {_names(kind)}")
@@ -76,5 +78,8 @@ def _names(kind: type) -> str:
 
 def _show(raw: Any) -> str:
     """`raw` on one short line, strings in quotes: the string '1:30' must not look like a number."""
-    text = repr(raw) if raw is not None else "empty"
+    try:
+        text = repr(raw) if raw is not None else "empty"
+    except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -10,8 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from scipy.ndimage import correlate
 
+from lenet.calibration import Reliability, calibration_error
 from lenet.config import Range
 
 # Two of the colours of Okabe and Ito (2008), which colour-blind people can tell apart, too.
@@ -24,6 +26,7 @@ class PlotConfig:
 
     dpi: Annotated[int, Range(least=50, most=400)]
     misread: Annotated[int, Range(least=1, most=200)]
+    digit: Annotated[int, Range(least=0, below=10_000)]
 
 
 def use_defaults() -> None:
@@ -39,15 +42,42 @@ def png(figure: Figure, config: PlotConfig) -> bytes:
     return buffer.getvalue()
 
 
-def samples(images: np.ndarray, labels: np.ndarray, per_class: int = 14) -> Figure:
-    """Draw the first `per_class` of the `images` (uint8 N×28×28) of each class, a row a class."""
-    figure = Figure(figsize=(8, 6.0), layout="constrained")
-    axes = figure.subplots()
+def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per_class: int = 14) -> Figure:
+    """Draw the first `per_class` of the `images` (uint8 N×28×28) of each class, a row a class, and count the classes.
+
+    `labels` and `test_labels` are those of the whole training and test set (uint8 N).
+    """
+    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    grid, bars = figure.subplots(1, 2, sharey=True, width_ratios=[per_class, 4])
     for digit in range(10):
         for column, image in enumerate(images[labels == digit][:per_class]):
-            _place(axes, image, column, digit)
-    axes.set(title=f"The first {per_class} training images of each digit", xlim=(0, per_class), ylim=(10, 0))
-    axes.set_axis_off()
+            _place(grid, image, column, digit)
+    grid.set(title=f"The first {per_class} training images of each digit", xlim=(0, per_class), ylim=(10, 0))
+    grid.set_axis_off()
+    parts = (("training", labels, 0.5, 0.35, BLUE), ("test", test_labels, 0.3, 0.75, ORANGE))
+    for name, part, height, place, colour in parts:
+        counts = np.bincount(part, minlength=10)
+        drawn = bars.barh(np.arange(10) + place, counts, height, color=colour, label=name)
+        bars.bar_label(drawn, [f"{count:,}" for count in counts], padding=2, size=7)
+    bars.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, handlelength=1, borderpad=0, frameon=False)
+    bars.set_xlim(0, 1.35 * np.bincount(labels).max())
+    bars.set_axis_off()
+    return figure
+
+
+def tensor(image: np.ndarray, label: int, index: int) -> Figure:
+    """Draw one test `image` (uint8 28×28), number `index` of them, as a picture and as the numbers that it is."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    picture, numbers = figure.subplots(1, 2, width_ratios=[1, 2])
+    picture.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    picture.set_title(f"Test image {index}: a {label}")
+    numbers.imshow(image, cmap="gray_r", vmin=0, vmax=255 * 2.5)  # pale, for the numbers to stand out
+    for (row, column), value in np.ndenumerate(image):
+        colour = "black" if value else "0.55"
+        numbers.text(column, row, value, ha="center", va="center", size=5.5, color=colour)
+    numbers.set_title("What the network gets: 28×28 numbers, from 0 (paper) to 255 (ink)")
+    for axes in (picture, numbers):
+        axes.set(xticks=[], yticks=[])
     return figure
 
 
@@ -60,15 +90,18 @@ def learning_curves(history: pd.DataFrame) -> Figure:
             style = {"color": colour, "label": name, "marker": "o", "markersize": 3}
             loss.plot(history["epoch"], history[f"{part}_loss"], **style)
             # No error at all has no place on a logarithmic axis: less than one in 60,000 stands for it.
-            error.plot(history["epoch"], (1 - history[f"{part}_accuracy"]).clip(lower=1e-5), **style)
+            error.plot(history["epoch"], 100 * (1 - history[f"{part}_accuracy"]).clip(lower=1e-5), **style)
     rate.plot(history["epoch"], history["lr"], color="black", marker="o", markersize=3)
     loss.set(title="Mean cross-entropy", ylabel="nats", yscale="log")
-    error.set(title="Error rate (1 - accuracy)", yscale="log")
-    error.yaxis.set_major_formatter(PercentFormatter(1))
+    error.set(title="Error rate (1 - accuracy)", ylabel="%", yscale="log")
+    for axes in (loss, error):
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     rate.set(title="Learning rate", ylim=(0, None))
     for axes in (loss, error, rate):
         axes.set(xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.3)
     loss.legend()
     return figure
@@ -82,10 +115,9 @@ def confusion(predictions: pd.DataFrame) -> Figure:
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (predictions["actual"], predictions["predicted"]), 1)
     errors = counts * ~np.eye(10, dtype=bool)
-    figure = Figure(figsize=(7.2, 6.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()))
-    figure.colorbar(image, label="test images", shrink=0.8)
+    axes.imshow(np.ma.masked_equal(errors, 0), cmap="Oranges", vmin=0, vmax=max(1, errors.max()))
     for actual, predicted in np.ndindex(10, 10):
         count = counts[actual, predicted]
         if actual == predicted:
@@ -96,8 +128,8 @@ def confusion(predictions: pd.DataFrame) -> Figure:
             axes.text(predicted, actual, count, ha="center", va="center", color=colour)
     axes.set(
         title=f"{errors.sum()} of {len(predictions):,} test digits misread",
-        xlabel="taken for",
-        ylabel="is",
+        xlabel="predicted digit",
+        ylabel="actual digit",
         xticks=range(10),
         yticks=range(10),
     )
@@ -130,8 +162,88 @@ def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
     return figure
 
 
-def _place(axes: Axes, image: np.ndarray, left: float, top: float) -> None:
+def calibration(bins: Reliability) -> Figure:
+    """Draw accuracy against confidence, bin by bin, with the expected calibration error."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    diagram, histogram = figure.subplots(1, 2)
+    edges = np.linspace(0, 1, len(bins.counts) + 1)
+    filled = bins.counts > 0
+    diagram.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
+    # The area of a point grows with the logarithm of the number of predictions: nearly all lie in the last bin.
+    size = 20 * np.log10(10 * bins.counts[filled])
+    diagram.scatter(
+        bins.confidence[filled], bins.accuracy[filled], size, color=BLUE, label="bins; larger: more images", zorder=2
+    )
+    diagram.set(title="Accuracy by confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
+    diagram.legend(loc="lower right")
+    histogram.bar(edges[:-1], bins.counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
+    histogram.set(title="Test images by confidence", ylabel="test images", yscale="log", xlim=(0, 1.03))
+    for axes in (diagram, histogram):
+        axes.set_xlabel("confidence")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3)
+    diagram.yaxis.set_major_formatter(PercentFormatter(1))
+    figure.suptitle(f"Calibration on the test set: expected calibration error {calibration_error(bins):.2%}", size=11)
+    return figure
+
+
+# The horizontal and the vertical derivative of an image, smoothed across it: each answers to edges of one direction.
+SOBEL = {"Sobel x": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
+SOBEL["Sobel y"] = SOBEL["Sobel x"].T
+
+
+def filters(c1: np.ndarray) -> Figure:
+    """Draw the learnt kernels of layer C1 (float 6×5×5) beside the Sobel kernels, made by hand for the same purpose."""
+    kernels = SOBEL | {f"C1, {number}": kernel for number, kernel in enumerate(c1)}
+    figure = Figure(figsize=(9, 1.75), layout="constrained")
+    for axes, (name, kernel) in zip(figure.subplots(1, len(kernels)), kernels.items(), strict=True):
+        largest = np.abs(kernel).max()
+        axes.imshow(kernel, cmap="PuOr", vmin=-largest, vmax=largest)
+        axes.set(title=name, xticks=[], yticks=[])
+        if kernel.shape == (3, 3):
+            for (row, column), value in np.ndenumerate(kernel):
+                colour = "white" if abs(value) == largest else "black"
+                axes.text(column, row, value, ha="center", va="center", color=colour)
+    figure.suptitle(
+        "Kernels: Sobel's, made by hand to find edges, and those that C1 learnt (orange: negative, violet: positive)",
+        size=11,
+    )
+    return figure
+
+
+def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
+    """Draw what Sobel's kernels and the network's `layers` make of one `image` (uint8 28×28).
+
+    `layers` holds the feature maps of each layer, after ReLU, by its name: float maps×height×width.
+    """
+    pixels = image.astype(float)
+    sobel = {name: correlate(pixels, kernel, mode="constant") for name, kernel in SOBEL.items()}
+    edges = np.hypot(*sobel.values())
+    rows = [
+        ("the digit; its\nedges by Sobel:\nx, y, both", [image, *(np.abs(result) for result in sobel.values()), edges])
+    ]
+    columns = 8
+    for name, maps in layers.items():
+        shape = "×".join(map(str, maps.shape))
+        for first in range(0, len(maps), columns):
+            rows.append((f"{name}\n{shape}" if first == 0 else "", list(maps[first : first + columns])))
+    figure = Figure(figsize=(9, 0.98 * len(rows) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    for row, (words, maps) in enumerate(rows):
+        axes.text(-0.1, row + 0.5, words, ha="right", va="center")
+        for column, feature_map in enumerate(maps):
+            _place(axes, feature_map, column, row, brightest=feature_map.max())
+    axes.set(
+        title="One digit on its way through the network (after ReLU; each map on a scale of its own)",
+        xlim=(-1.3, columns),
+        ylim=(len(rows), 0),
+    )
+    axes.set_axis_off()
+    return figure
+
+
+def _place(axes: Axes, image: np.ndarray, left: float, top: float, brightest: float = 255) -> None:
     """Draw `image` into a square cell of `axes`, of side 1. An axes for each image would take seconds."""
     extent = (left + 0.03, left + 0.97, top + 0.97, top + 0.03)
-    axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=extent)
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=brightest or 1, extent=extent)
     axes.add_patch(Rectangle((left + 0.03, top + 0.03), 0.94, 0.94, fill=False, edgecolor="0.7", linewidth=0.5))

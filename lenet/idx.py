@@ -32,4 +32,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise PipelineError(
             f"{name} announces {'×'.join(map(str, shape))} = {math.prod(shape)} bytes, but holds {len(data) - start}"
         )
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    except ValueError as error:  # too many dimensions, or one of 0 among huge ones
+        raise PipelineError(f"{name} announces {'×'.join(map(str, shape))}: {error}") from None

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Protocol
 
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
 from lenet.checksums import FILES
@@ -28,6 +30,18 @@ from lenet.errors import PipelineError
 
 _SLACK = 1 << 20  # what headers may add to a file that does not compress
 _CHUNK = 1 << 16
+# Once more, after half a second, when a server says that it can't just now.
+_RETRY = urllib3.Retry(
+    total=None,
+    connect=0,
+    read=0,
+    status=1,
+    status_forcelist=(500, 502, 503, 504),
+    backoff_factor=0.5,
+    backoff_jitter=0.5,
+    raise_on_status=False,
+    respect_retry_after_header=False,
+)
 
 
 class Source(Protocol):
@@ -70,12 +84,13 @@ class Folder:
     def fetch(self, name: str) -> bytes:
         """Read the file `name`, or `name`.gz."""
         for path in (self.path / f"{name}.gz", self.path / name):
-            if path.exists():
-                try:
-                    with path.open("rb") as file:
-                        return unpack(name, file.read(FILES[name][0] + _SLACK))
-                except OSError as error:
-                    raise PipelineError(f"{path} can't be read: {error.strerror}", status=1) from None
+            try:
+                with path.open("rb") as file:
+                    return unpack(name, file.read(FILES[name][0] + _SLACK))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise PipelineError(f"{path} can't be read: {error.strerror}", status=1) from None
         raise PipelineError(f"has neither {name}.gz nor {name}", status=1)
 
 
@@ -97,29 +112,34 @@ class Web:
                 return unpack(name, self._get(f"{name}.gz", FILES[name][0] + _SLACK))
             except requests.HTTPError:
                 return unpack(name, self._get(name, FILES[name][0] + _SLACK))
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise PipelineError(_reason(error), status=1) from None
 
     def _get(self, name: str, limit: int) -> bytes:
         end = time.monotonic() + self.deadline
         url = f"{self.base.rstrip('/')}/{name}"
-        with requests.get(url, stream=True, timeout=self.patience) as response:
-            response.raise_for_status()
-            total = int(response.headers.get("Content-Length", 0)) or None
-            data = bytearray()
-            # `disable=None`: no bar where the output is no terminal.
-            with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-                for chunk in response.iter_content(_CHUNK):
-                    data += chunk
-                    bar.update(len(chunk))
-                    if len(data) > limit:
-                        raise PipelineError(f"{name} goes on after {limit} bytes", status=1)
-                    if time.monotonic() > end:
-                        raise PipelineError(f"{name} took longer than {self.deadline:g} seconds", status=1)
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
+            with session.get(url, stream=True, timeout=self.patience) as response:
+                response.raise_for_status()
+                length = response.headers.get("Content-Length", "")
+                total = int(length) if length.isdecimal() else None
+                data = bytearray()
+                # `disable=None`: no bar where the output is no terminal.
+                with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+                    # read1 returns what has arrived; requests' own iterator would wait until a chunk is full.
+                    while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                        data += chunk
+                        bar.update(len(chunk))
+                        if len(data) > limit:
+                            raise PipelineError(f"{name} goes on after {limit} bytes", status=1)
+                        if time.monotonic() > end:
+                            raise PipelineError(f"{name} took longer than {self.deadline:g} seconds", status=1)
         return bytes(data)
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     """Name the innermost cause: what requests wraps around it repeats the address and names Python objects."""
     if isinstance(error, requests.HTTPError):
         return f"answers {error.response.status_code} {error.response.reason}"
@@ -181,12 +201,15 @@ def _read_member(archive: bytes, name: str) -> bytes:
 
 def named(mirror: str) -> Source:
     """Return the source that `mirror`, the value of MNIST_MIRROR, names: a folder, a file:// or an http(s):// base."""
-    url = urllib.parse.urlsplit(mirror)
-    if url.scheme in ("http", "https"):
-        return Web(mirror)
-    if url.scheme == "file":
-        return Folder(Path(urllib.request.url2pathname(url.path)))
-    return Folder(Path(mirror).expanduser())
+    try:
+        url = urllib.parse.urlsplit(mirror)
+        if url.scheme in ("http", "https"):
+            return Web(mirror)
+        if url.scheme == "file":
+            return Folder(Path(urllib.request.url2pathname(url.path)))
+        return Folder(Path(mirror).expanduser())
+    except (ValueError, RuntimeError) as error:
+        raise PipelineError(f"MNIST_MIRROR is {mirror!r}, but must be a folder or an address: {error}") from None
 
 
 def public() -> list[Source]:

@@ -33,6 +33,8 @@ class LeNet5(nn.Module):
         self.F6 = nn.Linear(120, 84)             # 84 · (120 + 1)     = 10,164
         self.F7 = nn.Linear(84, CLASSES)         # 10 · (84 + 1)      =    850
         # fmt: on
+        # The channels of a pixel lie side by side, for processors compute with eight of them at a time.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits, float32 N×10, of `images`, N×1×28×28 with pixels from 0 to 255 (uint8 or float32)."""
@@ -41,16 +43,27 @@ class LeNet5(nn.Module):
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """Return what each layer makes of `images` (as for `forward`), by the layer's name, in order.
 
-        C1, C3 and F6 include their ReLU only after the layer that follows them (ReLU and maximum commute, and after the
+        C1 and C3 include their ReLU only after the layer that follows them (ReLU and maximum commute, and after the
         pooling there is a quarter of the work): C1 and C3 are given before ReLU, S2, S4, C5 and F6 after it.
         """
         standardised = (images / 255 - self.mean) / self.std  # N×1×28×28
-        c1 = self.C1(standardised)  # N×6×28×28
-        s2 = F.relu(F.max_pool2d(c1, 2))  # N×6×14×14
-        c3 = self.C3(s2)  # N×16×10×10
+        # Eight channels are faster to compute than six: two empty ones, of zeros, follow those of C1.
+        c1 = F.conv2d(standardised, _pad(self.C1.weight, 0), _pad(self.C1.bias, 0), padding=2)  # N×8×28×28
+        s2 = F.relu(F.max_pool2d(c1, 2))  # N×8×14×14
+        c3 = F.conv2d(s2, _pad(self.C3.weight, 1), self.C3.bias)  # N×16×10×10
         s4 = F.relu(F.max_pool2d(c3, 2))  # N×16×5×5
         # C5's kernel covers its whole input, so this convolution is a matrix product, and much faster as one.
-        c5 = F.relu(F.linear(s4.flatten(1), self.C5.weight.flatten(1), self.C5.bias))  # N×120
+        c5 = F.relu(F.linear(_rows(s4), _rows(self.C5.weight), self.C5.bias))  # N×120
         f6 = F.relu(self.F6(c5))  # N×84
         f7 = self.F7(f6)  # N×10
-        return {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}
+        return {"C1": c1[:, :6], "S2": s2[:, :6], "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}
+
+
+def _pad(tensor: Tensor, dim: int) -> Tensor:
+    """Return `tensor` with two zeros more along `dim`."""
+    return F.pad(tensor, (0, 0) * (tensor.dim() - 1 - dim) + (0, 2))
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """Return `tensor` (N×C×H×W) as a matrix of N rows, in the order in which it lies in memory: no copy."""
+    return tensor.permute(0, 2, 3, 1).flatten(1)

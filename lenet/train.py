@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from lenet.augment import AugmentConfig, distort, random_maps
+from lenet.augment import AugmentConfig, distort, random_warps, warp_basis
 from lenet.config import Range
 from lenet.errors import PipelineError
+from lenet.model import CLASSES
 from lenet.score import accuracy, cross_entropy, predict
 
 
@@ -29,6 +31,7 @@ class TrainConfig:
     weight_decay: Annotated[float, Range(least=0, most=1)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup: Annotated[float, Range(least=0, most=1)]
+    label_smoothing: Annotated[float, Range(least=0, below=1)]
     augment: AugmentConfig
 
     def __post_init__(self):
@@ -87,7 +90,7 @@ def fit(
     A row holds `epoch` (from 1), `lr` (of the epoch's last step), `train_loss` and `train_accuracy` (means over the
     epoch's images, distorted as they were, each scored just before the step that learns from it), `val_loss` and
     `val_accuracy` (of the model as it is after the epoch; None if `val_images` is empty). Losses are mean
-    cross-entropies in nats.
+    cross-entropies in nats, without label smoothing, so that they can be compared.
 
     Everything lies on one device, and nothing leaves it within an epoch, so that a GPU never waits for Python. All
     random numbers are drawn on the CPU: a seed means the same order and distortions on every device.
@@ -101,52 +104,62 @@ def fit(
             f"train.batch_size is {batch_size}, but only {n} images train: set it to {n} or less, or raise split.folds"
         )
     generator = torch.Generator().manual_seed(config.seed)
+    size = images.shape[-1]
+    basis = warp_basis(size).to(images.device)
     optimizer = new_optimizer(model, config)
-    steps_per_epoch = math.ceil(n / batch_size)
+    steps = config.epochs * math.ceil(n / batch_size)
+    step = 0
     model.train()
     for epoch in range(1, config.epochs + 1):
         order = torch.randperm(n, generator=generator).to(images.device)
-        maps = random_maps(n, images.shape[-1], config.augment, generator).to(images.device)
-        losses = torch.zeros(steps_per_epoch, device=images.device)
-        hits = torch.zeros(steps_per_epoch, device=images.device)
-        first_step = (epoch - 1) * steps_per_epoch
-        for step, (index, batch_maps) in enumerate(zip(order.split(batch_size), maps.split(batch_size), strict=True)):
-            lr = config.lr * lr_factor(first_step + step, config.epochs * steps_per_epoch, config)
+        targets = labels[order]
+        warps = repeat(None)
+        if config.augment.enabled:
+            warps = random_warps(n, size, config.augment, generator).to(images.device).split(batch_size)
+        logits = torch.empty(n, CLASSES, device=images.device)
+        first_step = step
+        batches = (tensor.split(batch_size) for tensor in (order, targets, logits))
+        for index, target, out, warp in zip(*batches, warps, strict=False):  # repeat(None) has no end
+            lr = config.lr * lr_factor(step, steps, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch, target = images[index], labels[index]
-            if config.augment.enabled:
-                batch = distort(batch, batch_maps)
-            logits = model(batch)
-            loss = F.cross_entropy(logits, target)
+            batch = images.index_select(0, index)  # images[index] is slower
+            if warp is not None:
+                batch = distort(batch, warp, basis)
+            scores = model(batch)
             optimizer.zero_grad()
-            loss.backward()
+            F.cross_entropy(scores, target, label_smoothing=config.label_smoothing).backward()
             optimizer.step()
-            losses[step] = loss.detach()
-            hits[step] = (logits.argmax(1) == target).sum()
-        _check_finite(losses, first_step, config)
-        sizes = torch.full_like(losses, batch_size)
-        sizes[-1] = n - batch_size * (steps_per_epoch - 1)
+            out.copy_(scores.detach())
+            step += 1
+        _check_finite(logits, targets, first_step, config)
         row = {
             "epoch": epoch,
             "lr": lr,
-            "train_loss": ((losses * sizes).double().sum() / n).item(),
-            "train_accuracy": (hits.double().sum() / n).item(),
+            "train_loss": cross_entropy(logits, targets),
+            "train_accuracy": accuracy(logits, targets),
             "val_loss": None,
             "val_accuracy": None,
         }
         if len(val_images):
             logits = predict(model, val_images)
             row["val_loss"], row["val_accuracy"] = cross_entropy(logits, val_labels), accuracy(logits, val_labels)
+        # The last step was checked by none after it: does the model that it made still work?
+        loss = row["val_loss"] if len(val_images) else cross_entropy(predict(model, images[index]), target)
+        if not math.isfinite(loss):
+            raise _diverged("after", step, loss, config)
         yield row
 
 
-def _check_finite(losses: Tensor, first_step: int, config: TrainConfig) -> None:
+def _check_finite(logits: Tensor, labels: Tensor, first_step: int, config: TrainConfig) -> None:
+    losses = F.cross_entropy(logits, labels, reduction="none")
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
-        step = first_step + int(bad[0])
-        raise PipelineError(
-            f"training diverged: the loss of step {step + 1} is {losses[bad[0]].item()}; "
-            f"train.lr is {config.lr:g}: set it lower",
-            status=1,
-        )
+        step = first_step + int(bad[0]) // config.batch_size
+        raise _diverged("of", step + 1, losses[bad[0]].item(), config)
+
+
+def _diverged(when: str, step: int, loss: float, config: TrainConfig) -> PipelineError:
+    return PipelineError(
+        f"training diverged: the loss {when} step {step} is {loss}; train.lr is {config.lr:g}: set it lower", status=1
+    )

@@ -19,7 +19,7 @@ def from_bytes(data: bytes, name: str) -> LeNet5:
     """
     try:
         tensors = load(data)
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a type of numbers that PyTorch lacks
         raise PipelineError(f"{name} is no safetensors file: {error}") from None
     model = LeNet5()
     expected = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in model.state_dict().items()}

@@ -16,6 +16,8 @@ from stages.files import write, write_json
 def main() -> None:
     """Fetch what is missing, source by source; describe the data in metrics/download.json."""
     missing = [name for name in FILES if not _is_valid(mnist.FOLDER / name)]
+    for name in missing:  # never leave what is wrong where the next stage would read it
+        (mnist.FOLDER / name).unlink(missing_ok=True)
     failures = []
     for source in _sources():
         if not missing:

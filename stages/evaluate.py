@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from lenet.calibration import EvaluateConfig
 from lenet.compute import ComputeConfig, prepare
-from lenet.evaluate import EvaluateConfig, confidences, report
+from lenet.evaluate import confidences, report
 from lenet.folds import SplitConfig, split
 from lenet.score import predict
 from stages import mnist, model_file, params

@@ -1,14 +1,25 @@
-"""Writing files so that none is ever half-written."""
+"""Reading files, and writing them so that none is ever half-written."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from lenet.errors import PipelineError
+
+
+def read(path: Path, cure: str) -> bytes:
+    """Return the bytes of `path`; raise PipelineError, which ends with `cure`, if it can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PipelineError(f"{path} can't be read: {error.strerror}; {cure}") from None
+
 
 def write(path: Path, data: bytes) -> None:
     """Write `data` to `path`, which holds either what it held before or all of `data`, whatever happens.
 
-    The bytes go to a neighbour named `*.tmp` first, which git and DVC ignore and which the next run replaces.
+    The bytes go to a neighbour named `*.tmp` first, which git and DVC ignore, should a killed process
+    leave it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")

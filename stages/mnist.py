@@ -7,6 +7,7 @@ import numpy as np
 
 from lenet import idx
 from lenet.errors import PipelineError
+from stages import files
 
 FOLDER = Path("data/mnist")
 
@@ -21,7 +22,7 @@ class Digits(NamedTuple):
 def read(part: str) -> Digits:
     """Return the digits of `part`, `train` or `t10k`; raise PipelineError if its files are not whole or don't match."""
     names = [f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"]
-    images, labels = (idx.decode(_bytes(FOLDER / name), str(FOLDER / name)) for name in names)
+    images, labels = (_array(FOLDER / name) for name in names)
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or not len(images):
         shapes = " and ".join("×".join(map(str, array.shape)) for array in (images, labels))
         raise PipelineError(f"{FOLDER}: {' and '.join(names)} are {shapes}, but must be N×28×28 and N")
@@ -30,8 +31,5 @@ def read(part: str) -> Digits:
     return Digits(images, labels)
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PipelineError(f"{path} can't be read: {error.strerror}; run dvc repro download") from None
+def _array(path: Path) -> np.ndarray:
+    return idx.decode(files.read(path, "run dvc repro download"), str(path))

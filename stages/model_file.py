@@ -3,15 +3,12 @@
 from pathlib import Path
 
 from lenet import weights
-from lenet.errors import PipelineError
 from lenet.model import LeNet5
+from stages import files
 
 PATH = Path("models/lenet5.safetensors")
 
 
 def read() -> LeNet5:
     """Return the trained model, on the CPU and in eval mode; raise PipelineError if there is none or it is damaged."""
-    try:
-        return weights.from_bytes(PATH.read_bytes(), str(PATH))
-    except OSError as error:
-        raise PipelineError(f"{PATH} can't be read: {error.strerror}; run dvc repro train") from None
+    return weights.from_bytes(files.read(PATH, "run dvc repro train"), str(PATH))

@@ -7,6 +7,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from lenet.config import parse
 from lenet.errors import PipelineError
+from stages import files
 from stages.runner import watch
 
 T = TypeVar("T")
@@ -24,12 +25,12 @@ def read(section: str, kind: type[T]) -> T:
 
 def _raw(section: str) -> Any:
     """Read the section as DVC reads it, as YAML 1.2: 1e-5 is a number, and neither `on` nor 1:30 is."""
+    text = files.read(PATH, "run from the project's folder")
     try:
-        content = YAML(typ="safe").load(PATH.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        content = YAML(typ="safe").load(text.decode())
+    # Besides YAMLError, ruamel.yaml lets through what Python says of a text such as 2001-99-99, !!bool maybe or [[[[…
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:
         raise PipelineError(f"{PATH} is no YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise PipelineError(f"{PATH} can't be read: {error.strerror}; run from the project's folder") from None
     if not isinstance(content, dict) or section not in content:
         raise PipelineError(f"{PATH}: the section {section} is missing")
     return content[section]

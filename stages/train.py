@@ -4,6 +4,7 @@ from stages.runner import run  # first, to note the sources before they are read
 
 # isort: split
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,12 @@ from tqdm import tqdm
 
 from lenet import weights
 from lenet.compute import ComputeConfig, prepare
+from lenet.errors import PipelineError
 from lenet.folds import SplitConfig, split
 from lenet.model import LeNet5
 from lenet.train import TrainConfig, fit
 from stages import mnist, params
-from stages.files import write, write_json
+from stages.files import read, write, write_json
 
 
 def main() -> None:
@@ -30,9 +32,8 @@ def main() -> None:
     labels = torch.tensor(digits.labels, device=device).long()
     train, val = (torch.from_numpy(index).to(device) for index in split(len(images), split_config))
 
-    stats = json.loads(Path("metrics/stats.json").read_text())
     torch.manual_seed(config.seed)
-    model = LeNet5(stats["mean"], stats["std"]).to(device)
+    model = LeNet5(*_mean_and_std()).to(device)
     history = []
     epochs = fit(model, images[train], labels[train], images[val], labels[val], config)
     # `disable=None`: no bar where the output is no terminal; the lines are the same in both.
@@ -49,6 +50,18 @@ def main() -> None:
     if len(val):
         metrics["val"] = {"images": len(val), "loss": last["val_loss"], "accuracy": last["val_accuracy"]}
     write_json(Path("metrics/train.json"), metrics)
+
+
+def _mean_and_std() -> tuple[float, float]:
+    path = Path("metrics/stats.json")
+    try:
+        stats = json.loads(read(path, "run dvc repro stats"))
+        mean, std = float(stats["mean"]), float(stats["std"])
+    except (ValueError, KeyError, TypeError):
+        mean, std = math.nan, math.nan
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise PipelineError(f"{path} holds no mean and positive standard deviation; run dvc repro stats")
+    return mean, std
 
 
 def _line(row: dict[str, float | None], epochs: int) -> str:

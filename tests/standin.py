@@ -1,8 +1,8 @@
 """Stands in for each stage's script where only DVC's behaviour is tested: the same files, hardly any work.
 
 What it writes depends, as a stage's results do, on its params and on the contents of the data, models and metrics that
-it reads, but not on the words of its code. Where WAIT names a folder, stage train creates `started` there and waits
-for `go`.
+it reads, but not on the words of its code. Each run adds the stage's name to the file that RAN names. Where WAIT names
+a folder, stage train creates `started` there and waits for `go`.
 """
 
 from stages.runner import run
@@ -39,6 +39,9 @@ def main() -> None:
         if dep.suffix != ".py" and dep.name != "requirements.lock":
             for path in sorted(dep.iterdir()) if dep.is_dir() else [dep]:
                 content.update(path.read_bytes())
+    if log := os.environ.get("RAN"):
+        with Path(log).open("a") as file:
+            file.write(f"{STAGE}\n")
     if STAGE == "train" and (folder := os.environ.get("WAIT")):
         Path(folder, "started").touch()
         while not Path(folder, "go").exists():

@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from lenet.augment import AugmentConfig, distort, random_maps
+from lenet.augment import AugmentConfig, distort, random_warps, warp_basis
 
-NONE = AugmentConfig(rotation=0, shift=0, scale=0, shear=0)
+NONE = {"rotation": 0, "shift": 0, "scale": 0, "shear": 0, "elastic": 0}
+BASIS = warp_basis(28)
+IDENTITY = torch.eye(2, 52)
 
 
 @pytest.fixture
@@ -15,30 +17,45 @@ def image() -> torch.Tensor:
 
 
 def draw(n: int = 1000, **changes: float) -> torch.Tensor:
-    config = AugmentConfig(**{"rotation": 0, "shift": 0, "scale": 0, "shear": 0} | changes)
-    return random_maps(n, 28, config, torch.Generator().manual_seed(0))
+    return random_warps(n, 28, AugmentConfig(**NONE | changes), torch.Generator().manual_seed(0))
 
 
 def test_no_distortion_is_the_identity(image):
-    assert not NONE.enabled
-    maps = draw()
-    torch.testing.assert_close(maps, torch.eye(2, 3).expand(1000, 2, 3))
-    torch.testing.assert_close(distort(image, maps[:1]), image.float(), rtol=0, atol=1e-3)
+    assert not AugmentConfig(**NONE).enabled
+    warps = draw()
+    torch.testing.assert_close(warps, IDENTITY.expand(1000, 2, 52))
+    torch.testing.assert_close(distort(image, warps[:1], BASIS), image.float(), rtol=0, atol=1e-3)
 
 
 def test_a_shift_by_whole_pixels_moves_the_image(image):
-    maps = torch.eye(2, 3)[None].clone()
-    maps[0, 0, 2] = 3 * 2 / 28  # the source of each pixel lies 3 pixels to its right
-    torch.testing.assert_close(distort(image, maps), image.roll(-3, 3).float(), rtol=0, atol=1e-3)
+    warp = IDENTITY.clone()
+    warp[0, 2] = 3 * 2 / 28  # the source of each pixel lies 3 pixels to its right
+    torch.testing.assert_close(distort(image, warp[None], BASIS), image.roll(-3, 3).float(), rtol=0, atol=1e-3)
+
+
+def test_the_affine_part_is_pytorchs():
+    warps = draw(8, rotation=45, shift=3, scale=0.2, shear=0.3)
+    expected = torch.nn.functional.affine_grid(warps[:, :, :3], [8, 1, 28, 28], align_corners=False)
+    grid = (warps @ BASIS).view(8, 2, 28, 28).permute(0, 2, 3, 1)
+    torch.testing.assert_close(grid, expected, rtol=0, atol=1e-5)
+
+
+def test_elastic_displacements_bend_without_moving_the_whole():
+    displacements = (draw(elastic=0.5) - IDENTITY) @ BASIS * 28 / 2  # in pixels
+    assert displacements.std() == pytest.approx(0.5, rel=0.2)  # somewhat less between the knots
+    assert displacements.mean().abs() < 0.01
+    # Smooth: neighbouring pixels move nearly alike.
+    fields = displacements.view(1000, 2, 28, 28)
+    assert fields.diff(dim=3).std() < 0.4 * fields.std()
 
 
 @pytest.mark.parametrize(
     ("kind", "amount", "measure", "largest"),
     [
-        ("shift", 2, lambda maps: maps[:, :, 2].abs(), 2 * 2 / 28),
-        ("rotation", 10, lambda maps: torch.atan2(maps[:, 1, 0], maps[:, 0, 0]).abs().rad2deg(), 10),
-        ("scale", 0.1, lambda maps: (torch.det(maps[:, :, :2]).sqrt() - 1).abs(), 0.1),
-        ("shear", 0.3, lambda maps: maps[:, 0, 1].abs(), 0.3),
+        ("shift", 2, lambda warps: warps[:, :, 2].abs(), 2 * 2 / 28),
+        ("rotation", 10, lambda warps: torch.atan2(warps[:, 1, 0], warps[:, 0, 0]).abs().rad2deg(), 10),
+        ("scale", 0.1, lambda warps: (torch.det(warps[:, :, :2]).sqrt() - 1).abs(), 0.1),
+        ("shear", 0.3, lambda warps: warps[:, 0, 1].abs(), 0.3),
     ],
 )
 def test_the_amounts_fill_their_range(kind, amount, measure, largest):

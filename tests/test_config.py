@@ -51,7 +51,7 @@ def test_good_values():
         ({"inner": {"share": 1}}, "top.inner.share is 1, but must be a number at least 0 and below 1"),
         ({"inner": 3}, "top.inner is 3, but must be a section with the keys share"),
         ({"inner": {}}, "top.inner.share is missing; top.inner has the keys share"),
-        ({"typo": 1}, "top.typo is unknown; top has the keys count, rate, name, flag, inner"),
+        ({"typo": 1}, "top has no key 'typo', but the keys count, rate, name, flag, inner"),
         ({"name": "x" * 100}, f"top.name is '{'x' * 56}..., but must be one of a, b"),
     ],
 )

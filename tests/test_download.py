@@ -34,9 +34,11 @@ def test_valid_files_are_kept_and_others_fetched(project, download):
 
 
 def test_the_next_source_is_tried_and_every_failure_told(project, download, tmp_path):
-    (project.root / "data/mnist" / NAMES[0]).unlink()
+    bad = project.root / "data/mnist" / NAMES[0]
+    bad.unlink()
+    bad.write_bytes(b"wrong")
     (project.root / "metrics/download.json").unlink()
-    status, lines = download(MNIST_MIRROR=str(tmp_path / "nothing here"), PATH=f"{tmp_path}:{project.env['PATH']}")
+    status, lines = download(MNIST_MIRROR=str(tmp_path / "nothing here"))
     assert status == 1
     assert [line.split(":")[0] for line in lines] == [
         f"not from {tmp_path}/nothing here",

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from lenet.evaluate import EvaluateConfig, calibration_error, report
+from lenet.calibration import EvaluateConfig, calibration_error, reliability
+from lenet.evaluate import report
 from lenet.model import LeNet5
 from lenet.score import predict
 
@@ -14,13 +16,16 @@ def test_report():
     assert metrics["loss"] == pytest.approx(-torch.tensor([0.7, 0.8, 0.2, 0.5]).log().mean().item())
 
 
-def test_calibration_error():
-    confidence = torch.tensor([0.95, 0.95, 0.95, 0.95, 0.6, 0.6], dtype=torch.float64)
-    predicted = torch.zeros(6, dtype=torch.int64)
-    labels = torch.tensor([0, 0, 0, 1, 0, 1])  # 3 of 4 right at 0.95, 1 of 2 at 0.6
-    expected = 4 / 6 * abs(0.75 - 0.95) + 2 / 6 * abs(0.5 - 0.6)
-    assert calibration_error(confidence, predicted, labels, bins=10) == pytest.approx(expected)
-    assert calibration_error(confidence, predicted, labels, bins=1) == pytest.approx(abs(4 / 6 - 5 / 6))
+def test_calibration():
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.6, 0.6])
+    correct = np.array([True, True, True, False, True, False])  # 3 of 4 at 0.95, 1 of 2 at 0.6
+    bins = reliability(confidence, correct, EvaluateConfig(calibration_bins=10))
+    assert bins.counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 4]  # 0.6 belongs to (0.5, 0.6]
+    assert bins.confidence[[5, 9]] == pytest.approx([0.6, 0.95])
+    assert bins.accuracy[[5, 9]] == pytest.approx([0.5, 0.75])
+    assert calibration_error(bins) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.1)
+    whole = reliability(confidence, correct, EvaluateConfig(calibration_bins=1))
+    assert calibration_error(whole) == pytest.approx(abs(4 / 6 - 5 / 6))
 
 
 def test_predict_scores_each_image_once_in_eval_mode_and_leaves_the_mode():

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from lenet import figures
+from lenet.calibration import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
 
-CONFIG = PlotConfig(dpi=50, misread=40)
+CONFIG = PlotConfig(dpi=50, misread=40, digit=0)
 IMAGES, LABELS = fakes.digits(100)
 HISTORY = pd.DataFrame(
     {
@@ -18,6 +19,8 @@ HISTORY = pd.DataFrame(
         "val_accuracy": [0.6, 1.0],
     }
 )
+BINS = reliability(np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, EvaluateConfig(calibration_bins=15))
+LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600).reshape(16, 10, 10)}
 
 
 def predictions(errors: int) -> pd.DataFrame:
@@ -27,8 +30,8 @@ def predictions(errors: int) -> pd.DataFrame:
 
 
 FIGURES = {
-    "samples": lambda: figures.samples(IMAGES, LABELS),
-    "samples of one class": lambda: figures.samples(IMAGES[LABELS == 3], LABELS[LABELS == 3]),
+    "samples": lambda: figures.samples(IMAGES, LABELS, LABELS[:50]),
+    "samples of one class": lambda: figures.samples(IMAGES[LABELS == 3], LABELS[LABELS == 3], LABELS),
     "learning curves": lambda: figures.learning_curves(HISTORY),
     "learning curves without validation": lambda: figures.learning_curves(
         HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
@@ -36,6 +39,11 @@ FIGURES = {
     "learning curves of one perfect epoch": lambda: figures.learning_curves(
         HISTORY.assign(train_accuracy=1.0, val_accuracy=1.0).head(1)
     ),
+    "tensor": lambda: figures.tensor(IMAGES[3], 3, index=3),
+    "calibration": lambda: figures.calibration(BINS),
+    "filters": lambda: figures.filters(np.linspace(-1, 2, 150).reshape(6, 5, 5)),
+    "feature maps": lambda: figures.feature_maps(IMAGES[3], LAYERS),
+    "feature maps of an empty image": lambda: figures.feature_maps(0 * IMAGES[3], {"C1": np.zeros((6, 28, 28))}),
     "confusion": lambda: figures.confusion(predictions(5)),
     "confusion without errors": lambda: figures.confusion(predictions(0)),
     "misread": lambda: figures.misread(IMAGES, predictions(50), 40),
@@ -61,3 +69,29 @@ def test_confusion_counts():
     axes = figures.confusion(predictions(5)).axes[0]
     assert axes.get_title() == "5 of 100 test digits misread"
     assert [text.get_text() for text in axes.texts][:2] == ["9\n90.0%", "1"]
+
+
+def test_samples_count_the_classes():
+    axes = figures.samples(IMAGES, LABELS, LABELS[:55]).axes[1]
+    assert [text.get_text() for text in axes.texts] == ["10"] * 10 + ["6"] * 5 + ["5"] * 5
+
+
+def test_tensor_shows_every_pixel():
+    axes = figures.tensor(IMAGES[3], 3, index=7).axes
+    assert axes[0].get_title() == "Test image 7: a 3"
+    assert [int(text.get_text()) for text in axes[1].texts] == IMAGES[3].ravel().tolist()
+
+
+def test_feature_maps_give_the_shapes_and_find_an_edge():
+    image = np.zeros((28, 28), np.uint8)
+    image[:, 14:] = 100  # an edge that only Sobel's x kernel answers to, with 4 times its height
+    axes = figures.feature_maps(image, LAYERS).axes[0]
+    assert [text.get_text() for text in axes.texts][1:3] == ["C1\n6×28×28", "C3\n16×10×10"]
+    x, y = (shown.get_array()[1:-1, 1:-1] for shown in axes.images[1:3])
+    assert x.max() == 400
+    assert y.max() == 0
+
+
+def test_calibration_names_the_error():
+    bins = reliability(np.array([0.9, 0.9]), np.array([True, False]), EvaluateConfig(calibration_bins=10))
+    assert figures.calibration(bins).get_suptitle().endswith("calibration error 40.00%")

@@ -9,7 +9,7 @@ import pytest
 from conftest import Project
 
 EDITS = {
-    "params": ("params.yaml", "lr: 0.05", "lr: 0.01", "params.yaml: train"),
+    "params": ("params.yaml", "lr: 0.1", "lr: 0.01", "params.yaml: train"),
     "a module": ("lenet/config.py", '"""From', '"""Changed:', "lenet/config.py"),
     "the script": ("stages/train.py", '"""Stands in', '"""Changed:', "stages/train.py"),
 }
@@ -57,14 +57,22 @@ def test_an_edit_of_what_the_stage_does_not_use(standin: Project):
     assert status == 0, output
 
 
-def test_an_edit_in_a_queued_experiment(standin: Project):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "old", "new", "named"),
+    [
+        ("lenet/config.py", '"""From', '"""Changed:', "lenet/config.py"),
+        ("params.yaml", "epochs: 40", "epochs: 41", "params.yaml: train"),
+    ],
+)
+def test_an_edit_in_a_queued_experiment(path, old, new, named, standin: Project):
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.epochs=40")
 
     def edit() -> None:
         (tree,) = {path.parents[1] for path in standin.root.glob(".dvc/tmp/exps/tmp*/stages/train.py")}
-        Project(tree, Path()).edit("lenet/config.py", '"""From', '"""Changed:')
+        Project(tree, Path()).edit(path, old, new)
 
     while_training(standin, "dvc", "queue", "start", edit=edit)
     wait_for(lambda: "Failed" in standin.run("dvc", "queue", "status"))
     task = standin.run("dvc", "queue", "status").splitlines()[1].split()[0]
-    assert "lenet/config.py changed while the stage ran" in standin.run("dvc", "queue", "logs", task)
+    assert f"{named} changed while the stage ran" in standin.run("dvc", "queue", "logs", task)

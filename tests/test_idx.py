@@ -1,6 +1,8 @@
 import fakes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lenet import idx
 from lenet.errors import PipelineError
@@ -28,9 +30,26 @@ GOOD = fakes.idx(np.zeros((2, 3), np.uint8))
         (GOOD[:10], "file is cut off: 10 bytes, but its header alone takes 12"),
         (GOOD[:-1], "file announces 2×3 = 6 bytes, but holds 5"),
         (GOOD + b"\x00", "file announces 2×3 = 6 bytes, but holds 7"),
+        (b"\0\0\x08\x04" + b"\0\0\0\0" + b"\x80\0\0\0" * 3, "file announces 0×2147483648×2147483648×2147483648: "),
+        (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\0", "file announces 1×1×.*: maximum supported dimension"),
         (GOOD[:4] + b"\x80\0\0\0" * 2 + GOOD[12:], "file announces 2147483648×2147483648 = 4611686018427387904 bytes"),
     ],
 )
 def test_what_is_not_whole_and_right_is_refused(data, message):
     with pytest.raises(PipelineError, match=f"^{message}"):
         idx.decode(data, "file")
+
+
+@settings(deadline=None)
+@given(place=st.integers(0, len(GOOD) - 1), byte=st.integers(0, 255), tail=st.binary(max_size=8))
+def test_fuzzed_files_are_refused_or_whole(place, byte, tail):
+    data = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :] + tail
+    message = None
+    try:
+        array = idx.decode(data, "file")
+    except PipelineError as error:
+        message = str(error)
+    if message is None:
+        assert array.nbytes + 4 + 4 * array.ndim == len(data)
+    else:
+        assert message.startswith("file ")

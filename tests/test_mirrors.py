@@ -2,11 +2,13 @@
 
 import gzip
 import io
+import re
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import fakes
 import pytest
@@ -72,6 +74,12 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"<html>Log in to this network</html>")
         elif manner == "broken":
             self.answer(500, b"")
+        elif manner == "tired":
+            tired = self.path not in self.server.asked
+            self.server.asked.add(self.path)
+            self.answer(500, b"") if tired else self.answer(200, gzipped)
+        elif manner == "confused":
+            self.answer(200, gzipped, length="many")
         elif manner == "loop":
             self.send_response(302)
             self.send_header("Location", self.path)
@@ -84,13 +92,13 @@ class Handler(BaseHTTPRequestHandler):
         elif manner in ("drip", "endless"):
             self.send_response(200)
             self.end_headers()
-            for _ in range(30):
+            for _ in range(600):
                 self.wfile.write(b"\0" * (1 if manner == "drip" else 1000))
                 time.sleep(0.05 if manner == "drip" else 0)
         else:
             self.answer(404, b"")
 
-    def answer(self, status: int, data: bytes, length: int | None = None, pause: float = 0):
+    def answer(self, status: int, data: bytes, length: int | str | None = None, pause: float = 0):
         self.send_response(status)
         self.send_header("Content-Length", str(len(data) if length is None else length))
         self.end_headers()
@@ -103,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    asked: ClassVar[set[str]] = set()
 
     def handle_error(self, *_):
         """Say nothing when a client hangs up, as it should."""
@@ -114,6 +123,25 @@ def server() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+def test_a_server_that_answers_the_second_time(server):
+    assert mirrors.named(f"{server}/tired").fetch(NAME) == DATA
+
+
+def test_a_server_that_does_not_know_the_length(server):
+    assert mirrors.named(f"{server}/confused").fetch(NAME) == DATA
+
+
+@pytest.mark.parametrize("mirror", ["http://[bad", "~nobody-of-this-name/mnist"])
+def test_what_names_no_source(mirror):
+    with refused(f"^MNIST_MIRROR is '{re.escape(mirror)}', but must be a folder or an address: "):
+        mirrors.named(mirror)
+
+
+def test_a_name_too_long_for_a_folder():
+    with refused("can't be read: File name too long"):
+        mirrors.named("a" * 1000).fetch(NAME)
 
 
 @pytest.mark.parametrize("manner", ["gz", "plain", "gz/"])

@@ -80,7 +80,7 @@ def test_weights_round_trip(model, images):
 
 def tensors(model: LeNet5, **changes: torch.Tensor | None) -> bytes:
     changed = model.state_dict() | changes
-    return safetensors.torch.save({name: tensor for name, tensor in changed.items() if tensor is not None})
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in changed.items() if tensor is not None})
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ def tensors(model: LeNet5, **changes: torch.Tensor | None) -> bytes:
         (lambda model: weights.to_bytes(model)[:-1], "file is no safetensors file"),
         (lambda model: b"\x80\x04N.", "file is no safetensors file"),
         (lambda model: b"", "file is no safetensors file"),
+        (lambda model: weights.to_bytes(model).replace(b'"F32"', b'"F4" '), "file is no safetensors file"),
         (lambda model: tensors(model, mean=None), "file is no LeNet-5: mean is None instead of"),
         (lambda model: tensors(model, extra=torch.ones(1)), "file is no LeNet-5: extra is"),
         (lambda model: tensors(model, std=torch.ones(2)), "file is no LeNet-5: std is ((2,), torch.float32) instead"),

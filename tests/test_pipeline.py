@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import Project, ran
 
 
@@ -42,6 +43,7 @@ def test_an_experiment_runs_only_what_it_affects(project: Project):
     assert diff["metrics/evaluate.json"]["test.loss"]["diff"] != 0
 
 
+@pytest.mark.slow
 def test_without_validation(project: Project):
     project.edit("params.yaml", "folds: 5", "folds: 1")
     assert project.repro() == ["train", "evaluate", "plot"]
@@ -59,12 +61,13 @@ def test_plots_render(project: Project):
 
 
 def test_a_users_mistake_is_one_line_and_status_2(project: Project):
-    project.edit("params.yaml", "lr: 0.05", "lr: fast")
+    project.edit("params.yaml", "lr: 0.1", "lr: fast")
     done = project.try_run("python", "-m", "stages.train")
     assert done.returncode == 2
     assert done.stdout == "error: params.yaml: train.lr is 'fast', but must be a number above 0 and at most 100\n"
 
 
+@pytest.mark.slow
 def test_a_user_matplotlibrc_changes_no_picture(project: Project):
     (project.root / "matplotlibrc").write_text("figure.facecolor: red\nfont.size: 20\n")
     project.repro("--force", "--single-item", "plot")

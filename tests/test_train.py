@@ -1,8 +1,10 @@
 from dataclasses import replace
 
+import bench
 import fakes
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lenet.augment import AugmentConfig
 from lenet.errors import PipelineError
@@ -20,7 +22,8 @@ CONFIG = TrainConfig(
     weight_decay=0.0005,
     schedule="linear",
     warmup=0.2,
-    augment=AugmentConfig(rotation=5, shift=1, scale=0.05, shear=0.05),
+    label_smoothing=0.1,
+    augment=AugmentConfig(rotation=5, shift=1, scale=0.05, shear=0.05, elastic=0.2),
 )
 CPU_OR_GPU = [
     "cpu",
@@ -63,12 +66,33 @@ def test_a_seed_gives_the_same_bits_and_another_seed_others():
 
 def test_the_mean_loss_counts_every_image_once():
     """At a learning rate of nearly zero, the epoch's mean is the untrained model's, short last batch included."""
-    augment = AugmentConfig(0, 0, 0, 0)
+    augment = AugmentConfig(0, 0, 0, 0, 0)
     config = replace(CONFIG, lr=1e-12, weight_decay=0, momentum=0, nesterov=False, augment=augment)
     whole = run(replace(config, batch_size=21), n=21)[1][0]
     parts = run(replace(config, batch_size=8), n=21)[1][0]
     assert parts["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-5)
     assert parts["train_accuracy"] == whole["train_accuracy"]
+
+
+def test_the_tutorials_loop_has_the_same_losses():
+    """What is faster here is the way to compute the same: batches, weights and losses are the tutorial's."""
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(64))
+    images, labels = images.unsqueeze(1), labels.long()
+    torch.manual_seed(0)
+    model = LeNet5(bench.MEAN, bench.STD)
+    tutorial = bench.tutorial_model()
+    for ours, theirs in zip(model.parameters(), tutorial.parameters(), strict=True):
+        theirs.data.copy_(ours)
+    config = replace(bench.TUTORIAL, lr=0.03, epochs=40)
+    losses = [row["train_loss"] for row in fit(model, images, labels, images[:0], labels[:0], config)]
+    optimizer = torch.optim.SGD(tutorial.parameters(), lr=config.lr, momentum=config.momentum)
+    for loss in losses:
+        expected = torch.nn.functional.nll_loss(tutorial((images / 255 - bench.MEAN) / bench.STD), labels)
+        assert loss == pytest.approx(expected.item(), rel=1e-4)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+    assert losses[-1] < 0.99 * losses[0]
 
 
 def test_no_validation_images():
@@ -77,6 +101,29 @@ def test_no_validation_images():
     (row,) = fit(LeNet5(), images, labels, images[:0], labels[:0], CONFIG)
     assert row["val_loss"] is None
     assert row["val_accuracy"] is None
+
+
+class SynchronisationCounter(TorchDispatchMode):
+    """Counts the operations that make a GPU wait for Python: a value read or a shape that depends on values."""
+
+    names = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += str(func).startswith(self.names)
+        return func(*args, **kwargs or {})
+
+
+def test_no_synchronisation_within_an_epoch():
+    counts = []
+    for n in (8, 40):  # one step and five
+        with SynchronisationCounter() as counter:
+            run(CONFIG, n=n)
+        counts.append(counter.count)
+    assert counts[0] == counts[1] > 0  # some at the end of the epoch
 
 
 @pytest.mark.parametrize(
@@ -100,6 +147,17 @@ def test_divergence_names_the_first_bad_step():
     ) as e:
         run(replace(CONFIG, lr=100, epochs=5, warmup=0))
     assert e.value.status == 1
+
+
+@pytest.mark.parametrize("n_val", [0, 20])
+def test_divergence_in_the_last_step(n_val):
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(8 + n_val))
+    images, labels = images.unsqueeze(1), labels.long()
+    # One step: its loss, taken before it, is fine.
+    config = replace(CONFIG, optimizer="adam", momentum=0, nesterov=False, lr=1e30, warmup=0)
+    model = LeNet5(0.13, 0.31)
+    with pytest.raises(PipelineError, match=r"^training diverged: the loss after step 1 is (nan|inf); train\.lr is 1e"):
+        list(fit(model, images[:8], labels[:8], images[8:], labels[8:], config))
 
 
 def test_a_batch_larger_than_the_training_set():
