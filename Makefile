@@ -11,7 +11,7 @@ endif
 INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: repro test verify lint lock
+.PHONY: repro test verify bench lint lock
 
 repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -22,6 +22,10 @@ test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
 
 verify: .venv/runtime ## run the pipeline of the last commit again from nothing and compare the results with it
 	$(VENV)/python -m tests.verify
+
+bench: .venv/dev ## measure the speed of training
+	$(VENV)/dvc repro --quiet download
+	$(VENV)/python -m tests.bench
 
 lint: .venv/dev ## check style and formatting
 	$(VENV)/ruff check
