@@ -25,7 +25,8 @@ def prepare(config: ComputeConfig) -> torch.device:
     """
     # The number of threads decides in which order sums are taken, and so their last bits.
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
+    # The same as torch.use_deterministic_algorithms(True), which would first import PyTorch's compiler, for a second.
+    torch.set_deterministic_debug_mode("error")
     # That would also fill all new memory before use, a fifth of a training step. No operation here reads memory that
     # it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False
