@@ -14,8 +14,8 @@ from typing import Any
 
 from lenet.errors import PipelineError
 
-# PyTorch reads these when it is imported. AVX-512, where there is one, would round sums differently from AVX2, and is
-# hardly faster here: without it, both kinds of processor give the same bits.
+# PyTorch reads these when it is imported. AVX-512, where there is one, would round sums differently from AVX2, and make
+# training an eighth faster at most: without it, both kinds of processor give the same bits.
 _processor = Path("/proc/cpuinfo")
 if _processor.exists() and " avx2 " in _processor.read_text():
     os.environ |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
