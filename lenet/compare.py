@@ -7,7 +7,7 @@ the mean, standard deviation and 95 % interval of each metric are shown.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -36,13 +36,10 @@ def read(shown: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame, dict[
                 others[name] = state if state != "success" else "broken"
                 continue
             data = last["data"]
-            params[name] = {key: value for file in data["params"].values() for key, value in _flat(file["data"])}
-            metrics[name] = {
-                f"{path.rpartition('/')[2].removesuffix('.json')}.{key}": value
-                for path, file in data["metrics"].items()
-                for key, value in _flat(file["data"])
-            }
-    return pd.DataFrame.from_dict(params, "index"), pd.DataFrame.from_dict(metrics, "index"), others
+            params[name] = {key: value for file in data["params"].values() for key, value in file["data"].items()}
+            metrics[name] = {PurePosixPath(path).stem: file["data"] for path, file in data["metrics"].items()}
+    tables = (pd.json_normalize(list(rows.values())).set_axis(list(rows)) for rows in (params, metrics))
+    return *tables, others
 
 
 def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
@@ -69,14 +66,6 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
         block = block.assign(low=block["mean"] - half, high=block["mean"] + half)
         blocks.append(block.reset_index().sort_values("mean", ascending=not name.endswith("accuracy")))
     return pd.concat(blocks, ignore_index=True)
-
-
-def _flat(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def main() -> None:

@@ -59,31 +59,21 @@ def test_planted_non_determinism(standin: Project):
     assert "not deterministic: two runs on this machine differ in\n  evaluate: metrics/evaluate.json" in done.stdout
 
 
-def test_a_planted_wrong_metric(standin: Project):
-    spread(standin, **{"evaluate.number": 100})
-    plant(standin, "metrics/evaluate.json", 401)
+@pytest.mark.parametrize(
+    ("stage", "deviation", "change", "status", "verdict"),
+    [
+        pytest.param("evaluate", 100, 401, 1, "\n  evaluate: number: ", id="beyond the spread"),
+        pytest.param("evaluate", 100, 399, 0, "\nequivalent: two", id="within the spread", marks=pytest.mark.slow),
+        pytest.param("download", 1e20, 1, 1, "download.json is other data", id="other data", marks=pytest.mark.slow),
+    ],
+)
+def test_a_planted_metric(standin: Project, stage, deviation, change, status, verdict):
+    spread(standin, **{f"{stage}.number": deviation})
+    plant(standin, f"metrics/{stage}.json", change)
     done = verify(standin)
-    assert done.returncode == 1
-    assert "not equivalent: two runs on this machine agree" in done.stdout
-    assert "\n  evaluate: number: " in done.stdout
-
-
-@pytest.mark.slow
-def test_a_metric_within_the_spread(standin: Project):
-    spread(standin, **{"evaluate.number": 100})
-    plant(standin, "metrics/evaluate.json", 399)
-    done = verify(standin)
-    assert done.returncode == 0
-    assert "\nequivalent: two runs on this machine agree" in done.stdout
-
-
-@pytest.mark.slow
-def test_other_data(standin: Project):
-    spread(standin, **{"download.number": 1e20})
-    plant(standin, "metrics/download.json", 1)
-    done = verify(standin)
-    assert done.returncode == 1
-    assert "\n  download: metrics/download.json is other data" in done.stdout
+    assert done.returncode == status
+    assert verdict in done.stdout
+    assert ("not equivalent: two runs on this machine agree" in done.stdout) == bool(status)
 
 
 def test_a_damaged_cache_is_noticed_and_cured(standin: Project):

@@ -109,6 +109,7 @@ def _results(root: Path) -> Results:
         hashes = {out["path"]: out["md5"] for out in locked.get(name, {}).get("outs", [])}
         entries = [entry for kind in ("metrics", "plots") for entry in stage.get(kind, []) if isinstance(entry, dict)]
         tracked = [path for entry in entries for path, options in entry.items() if options.get("cache") is False]
+        # Of what Git tracks, both count: the hash in dvc.lock and the file.
         hashes |= {
             path: f"{hashes.get(path)} {hashlib.md5((root / path).read_bytes()).hexdigest()}" for path in tracked
         }
