@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv/bin
-# DVC runs each stage as `python -m stages.NAME`: let that be this environment's python, whichever one is active.
+# DVC runs each stage as `python -m stages NAME`: let that be this environment's python, whichever one is active.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
 # A relative folder would be another one in the temporary folder of a queued experiment.
 ifneq ($(MNIST_MIRROR),)
@@ -11,7 +11,7 @@ endif
 INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: repro test verify bench lint lock
+.PHONY: repro test verify bench lint docs lock
 
 repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -21,15 +21,19 @@ test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
 	$(VENV)/python -m pytest -n 2 -m "not slow"
 
 verify: .venv/runtime ## run the pipeline of the last commit again from nothing and compare the results with it
-	$(VENV)/python -m tests.verify
+	$(VENV)/python -m tools.verify
 
-bench: .venv/dev ## measure the speed of training
-	$(VENV)/dvc repro --quiet download
-	$(VENV)/python -m tests.bench
+bench: .venv/runtime ## measure the speed of training
+	$(VENV)/dvc repro --quiet
+	$(VENV)/python -m tools.bench
 
-lint: .venv/dev ## check style and formatting
+lint: .venv/dev ## check style, formatting and types
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
+	$(VENV)/mypy
+
+docs: .venv/runtime ## write the parts of README.md and docs/ that are made of other files
+	$(VENV)/python -m tools.docs
 
 lock: .venv/dev ## pin what pyproject.toml asks for, again
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml \

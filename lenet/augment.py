@@ -1,27 +1,26 @@
 """Small random distortions, so that the network never sees the same digit twice."""
 
 import math
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from pydantic import Field
 from torch import Tensor
 
-from lenet.config import Range
+from lenet.config import Config
 
 _KNOTS = 7  # across and down, from edge to edge of the image: the elastic displacements are drawn there
 
 
-@dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Config):
     """The section `train.augment` of params.yaml: the size of the distortions of each kind, zero for none."""
 
-    rotation: Annotated[float, Range(least=0, most=180)]
-    shift: Annotated[float, Range(least=0, most=14)]
-    scale: Annotated[float, Range(least=0, below=1)]
-    shear: Annotated[float, Range(least=0, most=1)]
-    elastic: Annotated[float, Range(least=0, most=14)]
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=14)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, le=1)]
+    elastic: Annotated[float, Field(ge=0, le=14)]
 
     @property
     def enabled(self) -> bool:

@@ -1,27 +1,26 @@
 """Where the computation runs, and what makes it give the same bits each time."""
 
-import os
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
-from lenet.config import Range
+from lenet.config import Config
 from lenet.errors import PipelineError
 
 
-@dataclass(frozen=True)
-class ComputeConfig:
+class ComputeConfig(Config):
     """The section `compute` of params.yaml."""
 
     device: Literal["auto", "cpu", "cuda"]
-    threads: Annotated[int, Range(least=1, most=256)]
+    threads: Annotated[int, Field(ge=1, le=256)]
 
 
 def prepare(config: ComputeConfig) -> torch.device:
     """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU where there is one.
 
-    Raises PipelineError if `cuda` is asked for where there is none.
+    The process must have been started with the variables of `lenet.arithmetic`, which decide bits, too. Raises
+    PipelineError if `cuda` is asked for where there is none.
     """
     # The number of threads decides in which order sums are taken, and so their last bits.
     torch.set_num_threads(config.threads)
@@ -29,9 +28,7 @@ def prepare(config: ComputeConfig) -> torch.device:
     torch.set_deterministic_debug_mode("error")
     # That would also fill all new memory before use, a fifth of a training step. No operation here reads memory that
     # it has not written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    # cuBLAS reads this when CUDA starts: https://docs.pytorch.org/docs/stable/notes/randomness.html
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

@@ -1,7 +1,6 @@
 """The pictures: from tables and arrays to matplotlib figures, and from those to bytes."""
 
 import io
-from dataclasses import dataclass
 from typing import Annotated
 
 import matplotlib as mpl
@@ -11,22 +10,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from pydantic import Field
 from scipy.ndimage import correlate
 
-from lenet.calibration import Reliability, calibration_error
-from lenet.config import Range
+from lenet.config import Config
+from lenet.data.dataset import CLASSES, ITEM
+from lenet.evaluation import Reliability, calibration_error
 
 # Two of the colours of Okabe and Ito (2008), which colour-blind people can tell apart, too.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
-@dataclass(frozen=True)
-class PlotConfig:
+class PlotConfig(Config):
     """The section `plot` of params.yaml."""
 
-    dpi: Annotated[int, Range(least=50, most=400)]
-    misread: Annotated[int, Range(least=1, most=200)]
-    digit: Annotated[int, Range(least=0, below=10_000)]
+    dpi: Annotated[int, Field(ge=50, le=400)]
+    misread: Annotated[int, Field(ge=1, le=200)]
+    digit: Annotated[int, Field(ge=0, lt=10_000)]
 
 
 def use_defaults() -> None:
@@ -49,15 +49,16 @@ def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per
     """
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     grid, bars = figure.subplots(1, 2, sharey=True, width_ratios=[per_class, 4])
-    for digit in range(10):
-        for column, image in enumerate(images[labels == digit][:per_class]):
-            _place(grid, image, column, digit)
-    grid.set(title=f"The first {per_class} training images of each digit", xlim=(0, per_class), ylim=(10, 0))
+    classes = len(CLASSES)
+    for label in range(classes):
+        for column, image in enumerate(images[labels == label][:per_class]):
+            _place(grid, image, column, label)
+    grid.set(title=f"The first {per_class} training images of each {ITEM}", xlim=(0, per_class), ylim=(classes, 0))
     grid.set_axis_off()
     parts = (("training", labels, 0.5, 0.35, BLUE), ("test", test_labels, 0.3, 0.75, ORANGE))
     for name, part, height, place, colour in parts:
-        counts = np.bincount(part, minlength=10)
-        drawn = bars.barh(np.arange(10) + place, counts, height, color=colour, label=name)
+        counts = np.bincount(part, minlength=classes)
+        drawn = bars.barh(np.arange(classes) + place, counts, height, color=colour, label=name)
         bars.bar_label(drawn, [f"{count:,}" for count in counts], padding=2, size=7)
     bars.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, handlelength=1, borderpad=0, frameon=False)
     bars.set_xlim(0, 1.35 * np.bincount(labels).max())
@@ -70,11 +71,11 @@ def tensor(image: np.ndarray, label: int, index: int) -> Figure:
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     picture, numbers = figure.subplots(1, 2, width_ratios=[1, 2])
     picture.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-    picture.set_title(f"Test image {index}: a {label}")
+    picture.set_title(f"Test image {index}: a {CLASSES[label]}")
     numbers.imshow(image, cmap="gray_r", vmin=0, vmax=255 * 2.5)  # pale, for the numbers to stand out
     for (row, column), value in np.ndenumerate(image):
         colour = "black" if value else "0.55"
-        numbers.text(column, row, value, ha="center", va="center", size=5.5, color=colour)
+        numbers.text(column, row, str(value), ha="center", va="center", size=5.5, color=colour)
     numbers.set_title("What the network gets: 28×28 numbers, from 0 (paper) to 255 (ink)")
     for axes in (picture, numbers):
         axes.set(xticks=[], yticks=[])
@@ -82,7 +83,7 @@ def tensor(image: np.ndarray, label: int, index: int) -> Figure:
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Draw loss, error rate and learning rate by epoch, from the rows that `lenet.train.fit` yields."""
+    """Draw loss, error rate and learning rate by epoch, from a table of the rows that `lenet.training.fit` yields."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     loss, error, rate = figure.subplots(1, 3, sharex=True)
     for part, name, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
@@ -112,26 +113,29 @@ def confusion(predictions: pd.DataFrame) -> Figure:
 
     The diagonal, which holds nearly everything, stands apart: only the errors are coloured.
     """
-    counts = np.zeros((10, 10), int)
+    classes = len(CLASSES)
+    counts = np.zeros((classes, classes), int)
     np.add.at(counts, (predictions["actual"], predictions["predicted"]), 1)
-    errors = counts * ~np.eye(10, dtype=bool)
+    errors = counts * ~np.eye(classes, dtype=bool)
     figure = Figure(figsize=(6.4, 6.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.ma.masked_equal(errors, 0), cmap="Oranges", vmin=0, vmax=max(1, errors.max()))
-    for actual, predicted in np.ndindex(10, 10):
+    for actual, predicted in np.ndindex(classes, classes):
         count = counts[actual, predicted]
         if actual == predicted:
             rate = count / max(1, counts[actual].sum())
             axes.text(predicted, actual, f"{count}\n{rate:.1%}", ha="center", va="center", size=8, color=BLUE)
         elif count:
             colour = "white" if count > 0.6 * errors.max() else "black"
-            axes.text(predicted, actual, count, ha="center", va="center", color=colour)
+            axes.text(predicted, actual, str(count), ha="center", va="center", color=colour)
     axes.set(
-        title=f"{errors.sum()} of {len(predictions):,} test digits misread",
-        xlabel="predicted digit",
-        ylabel="actual digit",
-        xticks=range(10),
-        yticks=range(10),
+        title=f"{errors.sum()} of {len(predictions):,} test {ITEM}s misread",
+        xlabel=f"predicted {ITEM}",
+        ylabel=f"actual {ITEM}",
+        xticks=range(classes),
+        yticks=range(classes),
+        xticklabels=CLASSES,
+        yticklabels=CLASSES,
     )
     return figure
 
@@ -150,11 +154,11 @@ def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
     for place, row in enumerate(shown.itertuples()):
         top, left = divmod(place, columns)
         _place(axes, images[row.Index], left, top * height + height - 1)
-        words = f"{row.actual} → {row.predicted}  {row.confidence:.0%}"
+        words = f"{CLASSES[row.actual]} → {CLASSES[row.predicted]}  {row.confidence:.0%}"
         axes.text(left + 0.5, top * height + height - 1.04, words, ha="center", va="bottom", size=9)
     which = "all" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
     axes.set(
-        title=f"Misread test digits, {which} of {len(wrong)}: is → taken for, confidence",
+        title=f"Misread test {ITEM}s, {which} of {len(wrong)}: is → taken for, confidence",
         xlim=(0, columns),
         ylim=(rows * height, 0),
     )
@@ -219,9 +223,8 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
     pixels = image.astype(float)
     sobel = {name: correlate(pixels, kernel, mode="constant") for name, kernel in SOBEL.items()}
     edges = np.hypot(*sobel.values())
-    rows = [
-        ("the digit; its\nedges by Sobel:\nx, y, both", [image, *(np.abs(result) for result in sobel.values()), edges])
-    ]
+    images = [image, *(np.abs(result) for result in sobel.values()), edges]
+    rows: list[tuple[str, list[np.ndarray]]] = [(f"the {ITEM}; its\nedges by Sobel:\nx, y, both", images)]
     columns = 8
     for name, maps in layers.items():
         shape = "×".join(map(str, maps.shape))
@@ -229,12 +232,12 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
             rows.append((f"{name}\n{shape}" if first == 0 else "", list(maps[first : first + columns])))
     figure = Figure(figsize=(9, 0.98 * len(rows) + 0.4), layout="constrained")
     axes = figure.subplots()
-    for row, (words, maps) in enumerate(rows):
+    for row, (words, images) in enumerate(rows):
         axes.text(-0.1, row + 0.5, words, ha="right", va="center")
-        for column, feature_map in enumerate(maps):
-            _place(axes, feature_map, column, row, brightest=feature_map.max())
+        for column, shown in enumerate(images):
+            _place(axes, shown, column, row, brightest=shown.max())
     axes.set(
-        title="One digit on its way through the network (after ReLU; each map on a scale of its own)",
+        title=f"One {ITEM} on its way through the network (after ReLU; each map on a scale of its own)",
         xlim=(-1.3, columns),
         ylim=(len(rows), 0),
     )

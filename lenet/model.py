@@ -6,15 +6,23 @@ beforehand to 32×32, S2 and S4 take the maximum and learn nothing, every map of
 tanh, and a linear layer (F7) replaces the radial basis functions of the output.
 """
 
+from typing import cast
+
+import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that PyTorch's documentation gives it
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-CLASSES = 10
+from lenet.data.dataset import CLASSES
+from lenet.errors import PipelineError
+
+# Images in a forward pass: enough to keep the processor busy, few enough for the activations to stay in its cache.
+_BATCH = 500
 
 
 class LeNet5(nn.Module):
-    """From images to logits: unnormalised log-probabilities of the ten digits.
+    """From images to logits: unnormalised log-probabilities of the ten classes.
 
     `mean` and `std`, of pixels / 255, standardise the images. They are buffers: a saved model needs nothing beside it.
     """
@@ -22,7 +30,7 @@ class LeNet5(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float = 0.0, std: float = 1.0):
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
@@ -31,7 +39,7 @@ class LeNet5(nn.Module):
         self.C3 = nn.Conv2d(6, 16, 5)            # 16 · ( 6·5·5 + 1) =  2,416
         self.C5 = nn.Conv2d(16, 120, 5)          # 120 · (16·5·5 + 1) = 48,120
         self.F6 = nn.Linear(120, 84)             # 84 · (120 + 1)     = 10,164
-        self.F7 = nn.Linear(84, CLASSES)         # 10 · (84 + 1)      =    850
+        self.F7 = nn.Linear(84, len(CLASSES))    # 10 · (84 + 1)      =    850
         # fmt: on
         # The channels of a pixel lie side by side, for processors compute with eight of them at a time.
         self.to(memory_format=torch.channels_last)
@@ -48,7 +56,8 @@ class LeNet5(nn.Module):
         """
         standardised = (images / 255 - self.mean) / self.std  # N×1×28×28
         # Eight channels are faster to compute than six: two empty ones, of zeros, follow those of C1.
-        c1 = F.conv2d(standardised, _pad(self.C1.weight, 0), _pad(self.C1.bias, 0), padding=2)  # N×8×28×28
+        weight, bias = _pad(self.C1.weight, 0), _pad(cast(Tensor, self.C1.bias), 0)
+        c1 = F.conv2d(standardised, weight, bias, padding=2)  # N×8×28×28
         s2 = F.relu(F.max_pool2d(c1, 2))  # N×8×14×14
         c3 = F.conv2d(s2, _pad(self.C3.weight, 1), self.C3.bias)  # N×16×10×10
         s4 = F.relu(F.max_pool2d(c3, 2))  # N×16×5×5
@@ -67,3 +76,44 @@ def _pad(tensor: Tensor, dim: int) -> Tensor:
 def _rows(tensor: Tensor) -> Tensor:
     """Return `tensor` (N×C×H×W) as a matrix of N rows, in the order in which it lies in memory: no copy."""
     return tensor.permute(0, 2, 3, 1).flatten(1)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the model's logits, float32 N×10, for `images`, N×1×28×28. The model is left in the mode it was in."""
+    training = model.training
+    model.eval()
+    logits = torch.cat([model(batch) for batch in images.split(_BATCH)])
+    model.train(training)
+    return logits
+
+
+def to_bytes(model: LeNet5) -> bytes:
+    """Return the parameters and buffers of `model` as a safetensors file; equal ones give equal bytes.
+
+    The format holds arrays and no code, so that such a file is safe to open.
+    """
+    return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
+
+
+def from_bytes(data: bytes, name: str) -> LeNet5:
+    """Return the model that `to_bytes` made `data` of, on the CPU, in eval mode.
+
+    Raises PipelineError, which begins with `name`, if `data` is not that of a LeNet5 with finite weights.
+    """
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, KeyError) as error:  # KeyError: a type of numbers that PyTorch lacks
+        raise PipelineError(f"{name} is no safetensors file: {error}") from None
+    model = LeNet5()
+    expected = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in model.state_dict().items()}
+    found = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
+    for key in sorted(expected | found):
+        if expected.get(key) != found.get(key):
+            raise PipelineError(f"{name} is no LeNet-5: {key} is {found.get(key)} instead of {expected.get(key)}")
+        if not tensors[key].isfinite().all():
+            raise PipelineError(f"{name} is no usable model: {key} holds NaN or infinity")
+    if tensors["std"] <= 0:
+        raise PipelineError(f"{name} is no usable model: std is {tensors['std']:g}, but must be above 0")
+    model.load_state_dict(tensors)
+    return model.eval()

@@ -1,50 +1,49 @@
-"""Stage evaluate: score every image once, with the trained model."""
+"""Stage evaluate: score each image that did not train the model, once."""
 
-from stages.runner import run  # first, to note the sources before they are read
-
-# isort: split
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import numpy as np
 import torch
+from torch import Tensor
 
-from lenet.calibration import EvaluateConfig
 from lenet.compute import ComputeConfig, prepare
-from lenet.evaluate import confidences, report
-from lenet.folds import SplitConfig, split
-from lenet.score import predict
-from stages import mnist, model_file, params
-from stages.files import write, write_json
+from lenet.data import folds
+from lenet.data.folds import SplitConfig
+from lenet.errors import not_a_script
+from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores
+from lenet.model import LeNet5, predict
+from lenet.provenance import fingerprint_of_scoring
+from stages.artifacts import files, mnist, model, predictions
 
 
-def main() -> None:
+def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -> None:
     """Write metrics/evaluate.json and models/predictions.csv."""
-    config = params.read("evaluate", EvaluateConfig)
-    split_config = params.read("split", SplitConfig)
-    device = prepare(params.read("compute", ComputeConfig))
-    model = model_file.read().to(device)
+    device = prepare(compute)
+    lenet5 = model.read().to(device)
+    train, test = mnist.read("train"), mnist.read("t10k")
+    metrics: dict[str, Any] = {}
 
-    logits, labels = {}, {}
-    for part in ("train", "t10k"):
-        digits = mnist.read(part)
-        images = torch.tensor(digits.images, device=device).unsqueeze(1)  # N×1×28×28
-        logits[part] = predict(model, images).cpu()
-        labels[part] = torch.tensor(digits.labels).long()
-
-    train, val = (torch.from_numpy(index) for index in split(len(labels["train"]), split_config))
-    metrics = {"train": report(logits["train"][train], labels["train"][train], config)}
+    _, val = folds.split(len(train.images), split)
     if len(val):
-        metrics["val"] = report(logits["train"][val], labels["train"][val], config)
-    metrics["test"] = report(logits["t10k"], labels["t10k"], config)
-    for part, values in metrics.items():
-        print(f"{part:5} accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}  errors {values['errors']}")
+        logits = _logits(lenet5, train.images[val], device)
+        metrics["val"] = scores(logits, torch.tensor(train.labels[val]).long())
 
-    confidence, predicted = confidences(logits["t10k"])
-    predictions = pd.DataFrame({"actual": labels["t10k"], "predicted": predicted, "confidence": confidence})
-    csv = predictions.to_csv(index_label="index", float_format="%.6f", lineterminator="\n")
-    write(Path("models/predictions.csv"), csv.encode())
-    write_json(Path("metrics/evaluate.json"), metrics)
+    logits = _logits(lenet5, test.images, device)
+    confidence, predicted = confidences(logits)
+    bins = reliability(confidence, predicted == test.labels, evaluate)
+    metrics["test"] = scores(logits, torch.tensor(test.labels).long()) | {"calibration_error": calibration_error(bins)}
+
+    for part, values in metrics.items():
+        print(f"{part:4}  accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}")
+    predictions.write(test.labels, predicted, confidence)
+    metrics["arithmetic"] = fingerprint_of_scoring(device)
+    files.write_json(Path("metrics/evaluate.json"), metrics)
+
+
+def _logits(lenet5: LeNet5, images: np.ndarray, device: torch.device) -> Tensor:
+    return predict(lenet5, torch.tensor(images, device=device).unsqueeze(1)).cpu()
 
 
 if __name__ == "__main__":
-    run(main)
+    not_a_script(__file__)

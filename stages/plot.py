@@ -1,63 +1,45 @@
 """Stage plot: draw the data, the training, the errors and the network."""
 
-from stages.runner import run  # first, to note the sources before they are read
-
-# isort: split
-import io
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from lenet import figures
-from lenet.calibration import EvaluateConfig, reliability
-from lenet.errors import PipelineError
+from lenet.errors import PipelineError, not_a_script
+from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
-from stages import mnist, model_file, params
-from stages.files import read, write
-
-_HISTORY = {"epoch": int, "lr": float} | {f"{p}_{m}": float for p in ("train", "val") for m in ("loss", "accuracy")}
-_PREDICTIONS = {"index": int, "actual": int, "predicted": int, "confidence": float}
+from stages.artifacts import files, history, mnist, model, predictions
 
 
 @torch.no_grad()
-def main() -> None:
+def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
     """Write metrics/*.png."""
-    config = params.read("plot", PlotConfig)
-    evaluate_config = params.read("evaluate", EvaluateConfig)
     figures.use_defaults()
     train, test = mnist.read("train"), mnist.read("t10k")
-    if config.digit >= len(test.images):
-        raise PipelineError(f"plot.digit is {config.digit}, but there are {len(test.images)} test images, from 0")
-    history = _table(Path("models/history.csv"), _HISTORY)
-    predictions = _table(Path("models/predictions.csv"), _PREDICTIONS).set_index("index")
-    correct = predictions["actual"] == predictions["predicted"]
-    bins = reliability(predictions["confidence"].to_numpy(), correct.to_numpy(), evaluate_config)
-    model = model_file.read()
-    digit, label = test.images[config.digit], test.labels[config.digit]
-    activations = model.activations(torch.tensor(digit)[None, None])
-    for name, figure in {
-        "samples": figures.samples(train.images, train.labels, test.labels),
-        "tensor": figures.tensor(digit, label, config.digit),
-        "learning_curves": figures.learning_curves(history),
-        "confusion": figures.confusion(predictions),
-        "misread": figures.misread(test.images, predictions, config.misread),
-        "calibration": figures.calibration(bins),
-        "filters": figures.filters(model.C1.weight[:, 0].numpy()),
-        "feature_maps": figures.feature_maps(
-            digit, {layer: activations[layer][0].relu().numpy() for layer in ("C1", "S2", "C3", "S4")}
-        ),
-    }.items():
-        write(Path(f"metrics/{name}.png"), figures.png(figure, config))
-        print(f"metrics/{name}.png")
+    if plot.digit >= len(test.images):
+        raise PipelineError(f"plot.digit is {plot.digit}, but there are {len(test.images)} test images, from 0")
+    digit, label = test.images[plot.digit], test.labels[plot.digit]
+    predicted = predictions.read()
+    correct = predicted["actual"] == predicted["predicted"]
+    bins = reliability(predicted["confidence"].to_numpy(), correct.to_numpy(), evaluate)
+    lenet5 = model.read()
+    activations = lenet5.activations(torch.tensor(digit)[None, None])
+    maps = {layer: activations[layer][0].relu().numpy() for layer in ("C1", "S2", "C3", "S4")}
 
-
-def _table(path: Path, columns: dict[str, type]) -> pd.DataFrame:
-    try:
-        return pd.read_csv(io.BytesIO(read(path, "run dvc repro")), usecols=list(columns), dtype=columns)
-    except ValueError as error:
-        raise PipelineError(f"{path} is damaged: {' '.join(str(error).split())}; run dvc repro") from None
+    drawn = {
+        Path("metrics/samples.png"): figures.samples(train.images, train.labels, test.labels),
+        Path("metrics/tensor.png"): figures.tensor(digit, label, plot.digit),
+        Path("metrics/learning_curves.png"): figures.learning_curves(history.read()),
+        Path("metrics/confusion.png"): figures.confusion(predicted),
+        Path("metrics/misread.png"): figures.misread(test.images, predicted, plot.misread),
+        Path("metrics/calibration.png"): figures.calibration(bins),
+        Path("metrics/filters.png"): figures.filters(lenet5.C1.weight[:, 0].numpy()),
+        Path("metrics/feature_maps.png"): figures.feature_maps(digit, maps),
+    }
+    for path, figure in drawn.items():
+        files.write(path, figures.png(figure, plot))
+        print(path)
 
 
 if __name__ == "__main__":
-    run(main)
+    not_a_script(__file__)

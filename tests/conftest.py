@@ -5,19 +5,43 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
-from ruamel.yaml import YAML
+
+from lenet.config import Config
+from tools import pipeline
 
 # Tests run side by side, as many as there are cores: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parent.parent
-STAGES = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
-TRACKED = ["lenet", "stages", "params.yaml", "dvc.yaml", "requirements.lock", ".dvc/config", ".dvcignore", ".gitignore"]
+PIPELINE = pipeline.read(ROOT)
+STAGES = list(PIPELINE)
+PARAMS = pipeline.load(ROOT / "params.yaml")
+TRACKED = [
+    "lenet",
+    "stages",
+    "tools",
+    "params.yaml",
+    "dvc.yaml",
+    "requirements.lock",
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+]
+
+
+def configured(kind: type[Config], section: str, **changes: object) -> Any:
+    """Return the `section` of params.yaml, such as `train.augment`, with `changes`, as a `kind`."""
+    content = PARAMS
+    for name in section.split("."):
+        content = content[name]
+    return kind.model_validate(content | changes)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -33,6 +57,7 @@ class Project:
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_", "PYTHON"))}
         self.env |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "STAGES_STRICT": "1",
             "MNIST_MIRROR": str(mirror),
             "HOME": str(root.parent),
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -51,7 +76,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=120,
+            timeout=300,
         )
 
     def run(self, *command: str, **env: str) -> str:
@@ -69,6 +94,14 @@ class Project:
         text = (self.root / path).read_text()
         assert old in text
         (self.root / path).write_text(text.replace(old, new))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Return when `condition` holds; fail if it does not within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def ran(output: str) -> list[str]:
@@ -111,7 +144,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     fakes.write_mirror(folder / "mirror", content)
 
     def adapt(root: Path) -> None:
-        (root / "lenet/checksums.py").write_text(fakes.checksums(content))
+        dataset = root / "lenet/data/dataset.py"
+        dataset.write_text(fakes.dataset(dataset.read_text(), content))
         params = (root / "params.yaml").read_text()
         for key, value in {"epochs": 2, "batch_size": 8, "threads": 1}.items():
             params = re.sub(rf"(?<=\n  {key}: )\d+", str(value), params)
@@ -128,7 +162,7 @@ def project(finished: Project, tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished_standin(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The pipeline after a run in which tests/standin.py stood in for each script; not to be changed."""
+    """The pipeline after a run in which tests/standin.py stood in for each stage; not to be changed."""
 
     def adapt(root: Path) -> None:
         for stage in STAGES:

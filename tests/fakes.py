@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 import struct
 from pathlib import Path
 
@@ -46,10 +47,16 @@ def files(train: int, test: int) -> dict[str, bytes]:
     return content
 
 
-def checksums(content: dict[str, bytes]) -> str:
-    """Return the text of a lenet/checksums.py that accepts just `content`."""
-    entries = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
-    return f"FILES = {entries!r}\n"
+def checksums(content: dict[str, bytes]) -> dict[str, tuple[int, str]]:
+    """Return the FILES of lenet/data/dataset.py that stand for just `content`."""
+    return {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
+
+
+def dataset(text: str, content: dict[str, bytes]) -> str:
+    """Return `text`, that of lenet/data/dataset.py, with the FILES that stand for just `content`."""
+    changed, n = re.subn(r"^FILES = {.*?^}", f"FILES = {checksums(content)!r}", text, flags=re.M | re.S)
+    assert n == 1
+    return changed
 
 
 def write_mirror(folder: Path, content: dict[str, bytes]) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import configured
 
 from lenet.augment import AugmentConfig, distort, random_warps, warp_basis
 
@@ -17,11 +18,12 @@ def image() -> torch.Tensor:
 
 
 def draw(n: int = 1000, **changes: float) -> torch.Tensor:
-    return random_warps(n, 28, AugmentConfig(**NONE | changes), torch.Generator().manual_seed(0))
+    config = configured(AugmentConfig, "train.augment", **NONE | changes)
+    return random_warps(n, 28, config, torch.Generator().manual_seed(0))
 
 
 def test_no_distortion_is_the_identity(image):
-    assert not AugmentConfig(**NONE).enabled
+    assert not configured(AugmentConfig, "train.augment", **NONE).enabled
     warps = draw()
     torch.testing.assert_close(warps, IDENTITY.expand(1000, 2, 52))
     torch.testing.assert_close(distort(image, warps[:1], BASIS), image.float(), rtol=0, atol=1e-3)

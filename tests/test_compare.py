@@ -3,18 +3,20 @@
 import io
 import json
 import statistics
-import sys
 
 import pandas as pd
 import pytest
 from conftest import Project
 
-from lenet import compare
 from lenet.errors import PipelineError
+from tools import compare
+
+SEEDS = "train.seed, split.fold 0"
 
 
-def values(**columns) -> tuple[pd.DataFrame, pd.DataFrame]:
-    frame = pd.DataFrame(columns)
+def values(**columns: list) -> tuple[pd.DataFrame, pd.DataFrame]:
+    n = len(next(iter(columns.values())))
+    frame = pd.DataFrame({"train.seed": [0] * n, "split.fold": [0] * n, "code": ["a"] * n, "of": ["m"] * n} | columns)
     metrics = [name for name in frame if name.startswith("m.")]
     return frame.drop(columns=metrics), frame[metrics]
 
@@ -24,20 +26,20 @@ def test_groups_differ_in_params_other_than_seed_and_fold():
         **{
             "train.lr": [0.1, 0.1, 0.1, 0.2, 0.2],
             "train.seed": [0, 1, 2, 0, 1],
-            "split.fold": [0, 0, 1, 0, 0],
             "train.epochs": [3] * 5,
             "m.accuracy": [0.90, 0.92, 0.97, 0.98, 0.96],
             "m.loss": [0.3, 0.2, 0.1, 0.5, 0.7],
         }
     )
     summary = compare.summarise(params, metrics, ["m.accuracy", "m.loss"])
-    assert list(summary) == ["train.lr", "metric", "n", "mean", "std", "low", "high"]
+    numbers = ["n", "mean", "std", "low", "high", "shared", "behind", "behind_low", "behind_high"]
+    assert list(summary) == ["train.lr", "over", "metric", *numbers, "of"]
     # The best first: the highest accuracy, the lowest loss.
-    assert list(zip(summary["train.lr"], summary["metric"], summary["n"], strict=True)) == [
-        (0.2, "m.accuracy", 2),
-        (0.1, "m.accuracy", 3),
-        (0.1, "m.loss", 3),
-        (0.2, "m.loss", 2),
+    assert list(zip(summary["train.lr"], summary["over"], summary["metric"], summary["n"], strict=True)) == [
+        (0.2, SEEDS, "m.accuracy", 2),
+        (0.1, SEEDS, "m.accuracy", 3),
+        (0.1, SEEDS, "m.loss", 3),
+        (0.2, SEEDS, "m.loss", 2),
     ]
     row = summary.iloc[1]
     assert row["mean"] == pytest.approx(0.93)
@@ -47,10 +49,38 @@ def test_groups_differ_in_params_other_than_seed_and_fold():
     assert row["mean"] - row["low"] == pytest.approx(row["high"] - row["mean"])
 
 
-def test_the_same_run_counts_once():
+def test_the_paired_difference_is_over_the_shared_seeds():
+    params, metrics = values(
+        **{
+            "train.lr": [0.1] * 4 + [0.2] * 3,
+            "train.seed": [0, 1, 2, 3, 1, 2, 4],
+            "m.accuracy": [0.9, 0.8, 0.7, 0.99, 0.79, 0.68, 0.2],
+        }
+    )
+    best, other = compare.summarise(params, metrics, ["m.accuracy"]).itertuples()
+    assert (best.n, best.shared, other.n, other.shared) == (4, 0, 3, 2)
+    assert pd.isna(best.behind)
+    assert other.behind == pytest.approx(0.015)  # 0.01 with seed 1, 0.02 with seed 2
+    # Student's t for 1 degree of freedom and 95 %, two-sided, is 12.706 in any table.
+    assert other.behind_high - other.behind == pytest.approx(12.706 * 0.005, rel=1e-4)
+
+
+def test_seeds_and_folds_are_not_mixed():
+    seeds, folds = [0, 1, 2, 0, 0], [0, 0, 0, 1, 2]
+    params, metrics = values(**{"train.seed": seeds, "split.fold": folds, "m.loss": [1.0, 2.0, 3.0, 4.0, 7.0]})
+    summary = compare.summarise(params, metrics, ["m.loss"])
+    assert [(row.over, row.n, row.mean) for row in summary.itertuples()] == [
+        (SEEDS, 3, 2.0),
+        ("split.fold, train.seed 0", 3, 4.0),
+    ]
+
+
+def test_the_same_run_counts_once_but_not_that_of_other_code():
     params, metrics = values(**{"train.seed": [0, 0, 1], "m.loss": [1.0, 1.0, 2.0]})
     (row,) = compare.summarise(params, metrics, ["m.loss"]).itertuples()
     assert (row.n, row.mean) == (2, 1.5)
+    params["code"] = ["a", "b", "a"]
+    assert compare.summarise(params, metrics, ["m.loss"])["n"].tolist() == [1, 2]
 
 
 def test_one_run_has_no_spread_and_a_missing_metric_no_part():
@@ -62,49 +92,39 @@ def test_one_run_has_no_spread_and_a_missing_metric_no_part():
 
 
 def test_an_unknown_metric():
-    params, metrics = values(**{"train.seed": [0], "m.loss": [1.0]})
-    with pytest.raises(PipelineError, match="no experiment has the metric"):
+    params, metrics = values(**{"m.loss": [1.0]})
+    with pytest.raises(PipelineError, match=r"no run has the metric m\.accuracy, but m\.loss"):
         compare.summarise(params, metrics, ["m.accuracy"])
 
 
-def call(monkeypatch, text: str, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-    monkeypatch.setattr(sys, "argv", ["compare", *arguments])
-    compare.main()
-
-
-@pytest.mark.parametrize("text", ["", "3", "[1]", "{}", '[{"experiments": [{}]}]', "[]"])
-def test_what_dvc_does_not_print(text, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as caught:
-        call(monkeypatch, text)
-    assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+def test_a_mistake_is_one_line(standin: Project):
+    done = standin.try_run("python", "-m", "tools.compare", "train.speed")
+    assert done.returncode == 2
+    assert done.stdout.startswith("error: no run has the metric train.speed, but ")
+    assert done.stdout.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_failed_and_queued_experiments_enter_no_mean(standin: Project, monkeypatch, capsys):
-    fails = "    if '0.03' in repr(params._raw('train')):\n        sys.exit(1)\n"
-    standin.edit("stages/train.py", "    if log :=", f"{fails}    if log :=")
+def test_failed_and_queued_experiments_enter_no_mean(standin: Project):
+    fails = "    if any(getattr(section, 'lr', 0) == 0.03 for section in sections.values()):\n        raise OSError\n"
+    standin.edit("stages/train.py", "    wait(STAGE)", f"{fails}    wait(STAGE)")
     standin.repro()
     standin.run("git", "commit", "--quiet", "--all", "--message", "A rate that fails")
     standin.run("dvc", "exp", "run", "--queue", "--name", "good", "-S", "train.lr=0.01", "-S", "train.seed=7")
     standin.run("dvc", "exp", "run", "--queue", "--name", "bad", "-S", "train.lr=0.03")
     standin.try_run("dvc", "exp", "run", "--run-all")
     standin.run("dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.lr=0.04")
-    shown = standin.run("dvc", "exp", "show", "--json")
 
-    params, metrics, others = compare.read(json.loads(shown))
-    assert list(params.index) == ["good"]
+    params, metrics, others = compare.read(json.loads(standin.run("dvc", "exp", "show", "--json")))
+    assert list(params.index) == ["main", "good"]
     assert others == {"bad": "failed", "waiting": "queued"}
-    number = json.loads((standin.root / "metrics/train.json").read_text())["number"]
-    assert metrics.loc["good", "train.number"] != number  # that of the commit that it started from
+    assert metrics.loc["good", "train.number"] != metrics.loc["main", "train.number"]
 
-    call(monkeypatch, shown, "train.number")
-    assert "nan" not in capsys.readouterr().out  # of one run there is no standard deviation
+    printed = standin.run("python", "-m", "tools.compare", "train.number")
+    assert "nan" not in printed  # of one run there is no standard deviation
+    assert "left out: " in printed
+    assert "bad (failed)" in printed
+    assert "waiting (queued)" in printed
 
-    call(monkeypatch, shown, "train.number", "--format", "csv")
-    printed = capsys.readouterr()
-    assert printed.out.startswith("metric,n,mean,std,low,high\ntrain.number,1,")
-    assert printed.out.count("\n") == 2
-    assert "bad (failed)" in printed.err
-    assert "waiting (queued)" in printed.err
+    table = standin.run("bash", "-c", "python -m tools.compare train.number --format csv 2> /dev/null")
+    assert pd.read_csv(io.StringIO(table))["n"].tolist() == [1, 1]

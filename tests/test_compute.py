@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import configured
 
 from lenet.compute import ComputeConfig, prepare
 
@@ -14,7 +15,7 @@ def settings_restored():
 
 
 def test_what_is_not_deterministic_is_refused(settings_restored):
-    assert prepare(ComputeConfig(device="cpu", threads=3)) == torch.device("cpu")
+    assert prepare(configured(ComputeConfig, "compute", device="cpu", threads=3)) == torch.device("cpu")
     assert torch.get_num_threads() == 3
     index = torch.tensor([0, 0])  # which of the two values is put there last?
     with pytest.raises(RuntimeError, match="deterministic"):

@@ -4,6 +4,8 @@ import fakes
 import pytest
 from conftest import Project
 
+from lenet.data.dataset import TITLE
+
 NAMES = sorted(fakes.files(1, 1))
 
 
@@ -12,7 +14,7 @@ def download(project: Project):
     """Run the stage; return its exit status and what it printed."""
 
     def run(**env: str) -> tuple[int, list[str]]:
-        done = project.try_run("python", "-m", "stages.download", **env)
+        done = project.try_run("python", "-m", "stages", "download", **env)
         return done.returncode, done.stdout.splitlines()
 
     return run
@@ -57,4 +59,4 @@ def test_a_stranger_among_the_files(project, download):
     (project.root / "data/mnist/notes.txt").write_text("mine")
     status, lines = download()
     assert status == 2
-    assert lines == ["error: data/mnist holds notes.txt, which is not MNIST's: move it elsewhere"]
+    assert lines == [f"error: data/mnist holds notes.txt, which is not {TITLE}'s: move it elsewhere"]

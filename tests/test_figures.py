@@ -2,12 +2,15 @@ import fakes
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import configured
 
 from lenet import figures
-from lenet.calibration import EvaluateConfig, reliability
+from lenet.data.dataset import CLASSES, ITEM
+from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
 
-CONFIG = PlotConfig(dpi=50, misread=40, digit=0)
+CONFIG = configured(PlotConfig, "plot", dpi=50)
+TEN_BINS = configured(EvaluateConfig, "evaluate", calibration_bins=10)
 IMAGES, LABELS = fakes.digits(100)
 HISTORY = pd.DataFrame(
     {
@@ -19,7 +22,9 @@ HISTORY = pd.DataFrame(
         "val_accuracy": [0.6, 1.0],
     }
 )
-BINS = reliability(np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, EvaluateConfig(calibration_bins=15))
+BINS = reliability(
+    np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, configured(EvaluateConfig, "evaluate", calibration_bins=15)
+)
 LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600).reshape(16, 10, 10)}
 
 
@@ -61,13 +66,17 @@ def test_equal_figures_give_equal_pngs(name):
 
 def test_misread_shows_the_most_confident_errors_first():
     axes = figures.misread(IMAGES, predictions(50), 3).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["9 → 0  60%", "8 → 9  59%", "7 → 8  58%"]
+    assert [text.get_text() for text in axes.texts] == [
+        f"{CLASSES[9]} → {CLASSES[0]}  60%",
+        f"{CLASSES[8]} → {CLASSES[9]}  59%",
+        f"{CLASSES[7]} → {CLASSES[8]}  58%",
+    ]
     assert "the 3 most confident of 50" in axes.get_title()
 
 
 def test_confusion_counts():
     axes = figures.confusion(predictions(5)).axes[0]
-    assert axes.get_title() == "5 of 100 test digits misread"
+    assert axes.get_title() == f"5 of 100 test {ITEM}s misread"
     assert [text.get_text() for text in axes.texts][:2] == ["9\n90.0%", "1"]
 
 
@@ -78,7 +87,7 @@ def test_samples_count_the_classes():
 
 def test_tensor_shows_every_pixel():
     axes = figures.tensor(IMAGES[3], 3, index=7).axes
-    assert axes[0].get_title() == "Test image 7: a 3"
+    assert axes[0].get_title() == f"Test image 7: a {CLASSES[3]}"
     assert [int(text.get_text()) for text in axes[1].texts] == IMAGES[3].ravel().tolist()
 
 
@@ -93,5 +102,7 @@ def test_feature_maps_give_the_shapes_and_find_an_edge():
 
 
 def test_calibration_names_the_error():
-    bins = reliability(np.array([0.9, 0.9]), np.array([True, False]), EvaluateConfig(calibration_bins=10))
+    bins = reliability(
+        np.array([0.9, 0.9]), np.array([True, False]), configured(EvaluateConfig, "evaluate", calibration_bins=10)
+    )
     assert figures.calibration(bins).get_suptitle().endswith("calibration error 40.00%")

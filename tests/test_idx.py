@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet import idx
+from lenet.data import idx
 from lenet.errors import PipelineError
 
 

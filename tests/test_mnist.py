@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lenet.errors import PipelineError
-from stages import mnist
+from stages.artifacts import mnist
 
 IMAGES, LABELS = fakes.digits(10)
 

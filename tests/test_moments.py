@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lenet.moments import mean_and_std
+from lenet.data.moments import mean_and_std
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (777, 28, 28), (10,)])

@@ -1,79 +1,78 @@
-"""What re-runs after which change: README.md's tables, row by row, against real runs of DVC on quick stand-ins."""
-
-import re
+"""What re-runs after which change: what docs/pipeline.md says, against real runs of DVC on quick stand-ins."""
 
 import pytest
-from conftest import ROOT, STAGES, Project
+from conftest import PARAMS, PIPELINE, ROOT, Project
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 
-FILES = sorted(str(path.relative_to(ROOT)) for folder in ("lenet", "stages") for path in (ROOT / folder).glob("*.py"))
-PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+from stages import __main__ as launcher
+from tools.pipeline import affected
 
-
-def keys(section: dict, prefix: str = "") -> list[str]:
-    return [
-        key
-        for name, value in section.items()
-        for key in (keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name])
-    ]
+MODULES = sorted(str(path.relative_to(ROOT)) for room in ("lenet", "stages") for path in (ROOT / room).rglob("*.py"))
 
 
-def rows() -> list[tuple[list[str], list[str]]]:
-    """Return of each row of README.md's tables the changes and the stages that re-run."""
-    lines = [line.split("|")[1:-1] for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
-    return [
-        (re.findall("`([^`]+)`", changes), [stage for stage, cell in zip(STAGES, cells, strict=True) if cell.strip()])
-        for changes, *cells in lines
-        if len(cells) == len(STAGES) and {cell.strip() for cell in cells} <= {"runs", ""}
-    ]
+def first_of_its_kind(changes: list[str]) -> list:
+    """Mark all changes but the first of each set with the same consequences as slow."""
+    seen, marked = [], []
+    for change in changes:
+        stages = affected(PIPELINE, change)
+        marked.append(pytest.param(change, marks=[pytest.mark.slow] * (stages in seen), id=change))
+        seen.append(stages)
+    return marked
 
 
-# `make test` tries the first change of each row, .ci/run the others, too.
-CHANGES = [
-    pytest.param(change, stages, marks=[pytest.mark.slow] if place else [], id=change)
-    for changes, stages in rows()
-    for place, change in enumerate(changes)
-]
-
-
-def apply(change: str, project: Project) -> None:
-    path = project.root / change
-    if change in keys(PARAMS):
-        yaml = YAML()
-        params = yaml.load(project.root / "params.yaml")
-        *sections, key = change.split(".")
-        section = params
-        for name in sections:
-            section = section[name]
-        old = section[key]
-        section[key] = not old if isinstance(old, bool) else f"not {old}" if isinstance(old, str) else old + 1
-        yaml.dump(params, project.root / "params.yaml")
-    elif change.startswith("metrics/"):
-        path.unlink()
-    elif change.startswith("data/"):
-        for file in path.iterdir():
-            file.unlink()
-            file.write_text("damaged")
-    else:
-        path.write_text(path.read_text() + "# a comment\n")
-
-
-def test_the_tables_are_complete():
-    outputs = [f"metrics/{path.name}" for path in (ROOT / "metrics").iterdir()]
-    listed = [change for changes, _ in rows() for change in changes]
-    assert sorted(listed) == sorted([*FILES, "requirements.lock", *keys(PARAMS), "data/mnist", *outputs])
+def runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let DVC reproduce the pipeline, in this process, and return the stages that ran."""
+    monkeypatch.chdir(project.root)
+    for name in ("PATH", "HOME"):
+        monkeypatch.setenv(name, project.env[name])
+    with Repo() as repo:
+        repo.reproduce()
+        assert repo.status() == {}  # and every output is there
+    log = project.root.parent / "ran"
+    return log.read_text().split() if log.exists() else []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
-@pytest.mark.parametrize(("change", "stages"), CHANGES)
-def test_what_reruns(change, stages, standin: Project, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(standin.root)
-    monkeypatch.setenv("PATH", standin.env["PATH"])
-    monkeypatch.setenv("RAN", str(standin.root.parent / "ran"))
-    apply(change, standin)
-    with Repo() as repo:
-        repo.reproduce()
-        log = standin.root.parent / "ran"
-        assert (log.read_text().split() if log.exists() else []) == stages
-        assert repo.status() == {}  # and every output is there
+@pytest.mark.parametrize("path", first_of_its_kind([*MODULES, "requirements.lock"]))
+def test_a_comment_in_a_file(path, standin: Project, monkeypatch: pytest.MonkeyPatch):
+    file = standin.root / path
+    file.write_text(file.read_text() + "# a comment\n")
+    assert runs(standin, monkeypatch) == affected(PIPELINE, path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+@pytest.mark.parametrize("section", first_of_its_kind(list(PARAMS)))
+def test_another_value_of_a_param(section, standin: Project, monkeypatch: pytest.MonkeyPatch):
+    standin.edit("params.yaml", f"\n{section}:", f"\n{section}:\n  another: 1")
+    assert runs(standin, monkeypatch) == affected(PIPELINE, section)
+
+
+OUTPUTS = [(stage, path) for stage, entry in PIPELINE.items() for path in entry.outputs]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
+@pytest.mark.parametrize(
+    ("stage", "path"),
+    [
+        pytest.param(*output, marks=[pytest.mark.slow] * (place > 2), id=output[1])
+        for place, output in enumerate(OUTPUTS)
+    ],
+)
+def test_a_damaged_output(stage, path, standin: Project, monkeypatch: pytest.MonkeyPatch):
+    """It comes back from DVC's cache; only download keeps what it had, and so has no run cache."""
+    file = standin.root / path
+    before = file.read_bytes() if file.is_file() else (file / "file").read_bytes()
+    (file if file.is_file() else file / "file").unlink()
+    assert runs(standin, monkeypatch) == (["download"] if stage == "download" else [])
+    assert (file.read_bytes() if file.is_file() else (file / "file").read_bytes()) == before
+
+
+def test_a_comment_in_the_launcher_runs_nothing():
+    for path in launcher.NO_INPUTS:
+        assert affected(PIPELINE, path) == []
+
+
+def test_an_edit_of_pictures_or_scores_does_not_retrain():
+    for path in ("lenet/figures.py", "lenet/evaluation.py", "stages/plot.py", "stages/evaluate.py"):
+        assert affected(PIPELINE, path)
+        assert "train" not in affected(PIPELINE, path)

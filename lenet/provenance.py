@@ -1,0 +1,55 @@
+"""By which arithmetic results were made.
+
+Two runs of the same code, params, data and packages agree to the bit if their arithmetic does: that of the device, the
+instruction set, the libraries and the threads. It is known by a fingerprint: a hash of what fixed inputs give.
+"""
+
+import hashlib
+import platform
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lenet.data.dataset import CLASSES
+from lenet.metrics import cross_entropy
+from lenet.model import LeNet5, predict
+
+
+def fingerprint(results: Iterable[Tensor]) -> str:
+    """Return 16 digits that stand for the bits of `results`, what fixed inputs gave."""
+    content = hashlib.sha256()
+    for tensor in results:
+        content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()[:16]
+
+
+def machine(device: torch.device) -> dict[str, str]:
+    """Return what computes: the `device`, of a GPU its name and compute capability, and the versions that take part."""
+    name = device.type
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        name = f"{torch.cuda.get_device_name(device)}, {major}.{minor}"
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"device": name, "torch": torch.__version__, "python": python}
+
+
+def fixed_model(device: torch.device) -> LeNet5:
+    """Return an untrained LeNet-5 that has the same weights each time. No other random numbers change."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LeNet5(0.1307, 0.3081).to(device)
+
+
+def fixed_images(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return `n` images of noise, uint8 n×1×28×28, and labels, int64 n: the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return images.to(device), (torch.arange(n) % len(CLASSES)).to(device)
+
+
+def fingerprint_of_scoring(device: torch.device) -> str:
+    """Return the fingerprint of what `predict` and `cross_entropy` give on `device`."""
+    images, labels = fixed_images(1003, device)  # two whole batches and a short one
+    logits = predict(fixed_model(device), images)
+    return fingerprint([logits, logits.double().softmax(1), torch.tensor(cross_entropy(logits, labels))])

@@ -1,0 +1,68 @@
+"""Reading YAML as DVC reads it, by the rules of YAML 1.2: 1e-5 is a number, 010 is ten, `on` and 1:30 are strings.
+
+PyYAML alone follows YAML 1.1, where 1e-5 is a string, 010 is eight, `on` is true and 1:30 is ninety.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from lenet.errors import PipelineError
+
+# What a plain scalar must look like to be of the type, as in ruamel.yaml, which DVC uses; and how it may begin.
+_FLOAT = (
+    r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9_]+([eE][-+][0-9]+)?"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
+_RULES = [
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("int", r"[-+]?(0b[01_]+|0o?[0-7_]+|[0-9_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
+]
+
+
+class _Loader(yaml.CSafeLoader):
+    # Of PyYAML's own rules, those for null, dates and merged keys stay.
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
+        first: [(tag, rule) for tag, rule in rules if tag.rpartition(":")[2] not in ("bool", "int", "float")]
+        for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node)).replace("_", "")
+        return int(text, 0 if text.lstrip("-+")[:2] in ("0b", "0o", "0x") else 10)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+for _name, _pattern, _first in _RULES:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"({_pattern})$"), list(_first))
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+
+
+def load(data: bytes, name: str) -> Any:
+    """Return what the YAML document `data` holds; raise PipelineError, which begins with `name`, if it is none."""
+    try:
+        depth = 0
+        for event in yaml.parse(data.decode(), yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > 100:  # PyYAML would crash on some thousand
+                raise yaml.YAMLError("it nests more than 100 deep")
+        return yaml.load(data.decode(), _Loader)  # noqa: S506 - _Loader is a safe one
+    # Besides YAMLError, PyYAML lets through what Python says of a text such as 2001-99-99, !!bool maybe or [[[[…
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise PipelineError(f"{name} is no YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,27 @@
+"""The table of the training, models/history.csv: a row for each epoch, as `lenet.training.fit` yields them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.artifacts import tables
+
+PATH = Path("models/history.csv")
+COLUMNS = {
+    "epoch": int,
+    "lr": float,
+    "train_loss": float,
+    "train_accuracy": float,
+    "val_loss": float,
+    "val_accuracy": float,
+}
+
+
+def read() -> pd.DataFrame:
+    """Return the table, with NaN where no image validated; raise PipelineError if there is none or it is damaged."""
+    return tables.read(PATH, COLUMNS)
+
+
+def write(history: pd.DataFrame) -> None:
+    """Write the table."""
+    tables.write(PATH, history)

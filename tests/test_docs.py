@@ -1,0 +1,145 @@
+"""README and docs say what is so, and what they tell the reader to type works."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, Project
+
+from tools import docs
+from tools.lock import problems
+
+PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+# Results of others, and what is no result.
+CITED = {"95.22 %", "99.05 %", "99.2 %", "95 %", "99 %", "1 %"}
+
+
+def prose(text: str) -> str:
+    """Return a page without the parts that tools.docs writes."""
+    return re.sub(r"<!-- \w+ -->.*?<!-- end -->", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_tools_docs_writes_is_there(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert docs.filled(PAGES[name]) == PAGES[name], "run `make docs`"
+
+
+def test_a_forged_number_is_noticed(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    forged = re.sub(r"\*\*\d\d\.\d\d%\*\*", "**99.95%**", PAGES["README.md"])
+    assert forged != PAGES["README.md"]
+    assert docs.filled(forged) == PAGES["README.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_result_is_typed_by_hand(name):
+    text = re.sub(r"```.*?```|`[^`]*`", "", prose(PAGES[name]), flags=re.DOTALL)
+    assert set(re.findall(r"\d[\d.,]*\s?(?:%|percent)|\b0\.9\d+|± ?\d", text)) <= CITED
+
+
+def printed(name: str) -> list[list[str]]:
+    """Return the cells of what a command has printed into docs/output, line by line, without frames and branches."""
+    lines = re.sub("[─├└│]", " ", (ROOT / f"docs/output/{name}.txt").read_text()).splitlines()
+    return [re.split(r"\s{2,}", line.strip()) for line in lines if line.strip(" -")]
+
+
+def test_what_commands_printed_agrees():
+    """The outputs in docs/output belong to the committed run and to each other: to forge one, all have to be forged."""
+    now = {}
+    for path in ("metrics/train.json", "metrics/evaluate.json"):
+        content = pd.json_normalize(json.loads((ROOT / path).read_text())).iloc[0]
+        now |= {(path, name): round(value, 5) for name, value in content.items() if not isinstance(value, str)}
+    default = [now["metrics/evaluate.json", f"{part}.accuracy"] for part in ("val", "test")]
+
+    _, *experiment = printed("experiment")
+    assert {(path, metric): float(head) for path, metric, head, *_ in experiment} == now
+    assert all(
+        float(new) - float(old) == pytest.approx(float(change), abs=1.1e-5) for _, _, old, new, change in experiment
+    )
+    assert len(experiment) < 10
+    slower = [float(new) for _, metric, _, new, _ in experiment if metric in ("val.accuracy", "test.accuracy")]
+
+    header, *rows = printed("show")
+    assert header == ["Experiment", "val.accuracy", "test.accuracy", "train.lr"]
+    assert [[float(cell) for cell in row[1:3]] for row in rows] == [sorted(slower), default, sorted(slower)]
+
+    header, main, *rows = printed("sweep")
+    assert [float(cell) for cell in main[1:3]] == default
+    runs = pd.DataFrame(rows, columns=header).astype({"val.accuracy": float})
+    assert len(runs) == 9
+    header, _, *summary = printed("compare")
+    for lr, group in runs.groupby("train.lr"):
+        (row,) = (dict(zip(header, row, strict=True)) for row in summary if row[:3] == ["1", "2", lr])
+        assert float(row["mean"]) == pytest.approx(group["val.accuracy"].mean(), abs=2e-5)
+        assert float(row["std"]) == pytest.approx(group["val.accuracy"].std(), abs=2e-5)
+
+
+def test_readme_is_read_in_one_sitting():
+    assert len(PAGES["README.md"].splitlines()) <= 150
+    assert len(PAGES["README.md"].split()) <= 1500
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_links_lead_somewhere(name):
+    folder = ROOT if (ROOT / name).exists() else ROOT / "docs"
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        path, _, anchor = target.partition("#")
+        if "://" not in target:
+            assert not path or Path(folder, path.replace("\\", "")).exists(), target
+            headings = re.findall(r"^#+ (.*)$", PAGES[Path(path or name).name], re.MULTILINE) if anchor else []
+            assert not anchor or anchor in [re.sub(r"[^\w ]", "", text).lower().replace(" ", "-") for text in headings]
+
+
+def commands(name: str, section: str = "") -> list[str]:
+    """Return the commands that the page tells the reader to type, from top to bottom."""
+    text = PAGES[name].split(section)[1].split("\n## ")[0] if section else PAGES[name]
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [command for block in blocks for command in re.findall(r"^\$ (.*)$", block, re.MULTILINE)]
+
+
+@pytest.fixture
+def clone(project: Project) -> Project:
+    """A fresh clone, as a reader has it."""
+    project.run("git", "clone", "--quiet", ".", "../lenet")
+    project.root = project.root.parent / "lenet"
+    for name in ("user.name", "user.email"):
+        project.run("git", "config", name, "test@example.com")
+    return project
+
+
+@pytest.mark.slow
+def test_readme_from_top_to_bottom(clone: Project):
+    typed = commands("README.md")
+    assert len(typed) >= 9
+    here = {  # what installs packages or is there already
+        "git clone URL lenet && cd lenet": "true",
+        "make repro": "dvc repro && dvc metrics diff --all",
+        "source .venv/bin/activate": "true",
+        "make verify": "python -m tools.verify",
+    }
+    assert set(here) <= set(typed)
+    outputs = [clone.run("bash", "-euo", "pipefail", "-c", here.get(command, command)) for command in typed]
+    assert clone.run("git", "status", "--porcelain") == ""
+    assert clone.repro() == []
+    assert "slower" not in clone.run("dvc", "exp", "list")
+    (shown,) = (output for command, output in zip(typed, outputs, strict=True) if command.startswith("dvc exp show"))
+    assert "[slower]" in shown
+    assert outputs[-1].endswith("identical to the bit\n")
+
+
+@pytest.mark.slow
+def test_from_question_to_merged_result(clone: Project):
+    clone.repro()
+    clone.env["MNIST_MIRROR"] = "/nonexistent"  # a queued experiment never downloads
+    typed = commands("experiments.md", "## From question to merged result")
+    assert len(typed) >= 5
+    outputs = [clone.run("bash", "-euo", "pipefail", "-c", command) for command in typed]
+    assert any("evaluate.val.accuracy" in output for output in outputs)
+    assert "lr: 0.05" in clone.run("git", "show", "HEAD:params.yaml")
+    assert clone.run("git", "status", "--porcelain") == ""
+    assert clone.repro() == []
+    assert problems(clone.root) == []
+    assert "lr-1" not in clone.run("dvc", "exp", "list")

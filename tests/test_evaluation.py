@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import torch
+from conftest import configured
+from torch import nn
+
+from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores
+from lenet.model import predict
+
+
+def test_scores():
+    logits = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.25, 0.25, 0.5]]))
+    found = scores(logits, torch.tensor([0, 1, 2, 2]))
+    assert found == {"accuracy": 0.75, "loss": pytest.approx(-torch.tensor([0.7, 0.8, 0.2, 0.5]).log().mean().item())}
+    confidence, predicted = confidences(logits)
+    assert predicted.tolist() == [0, 1, 0, 2]
+    assert confidence == pytest.approx([0.7, 0.8, 0.5, 0.5])
+
+
+def test_calibration():
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.6, 0.6])
+    correct = np.array([True, True, True, False, True, False])  # 3 of 4 at 0.95, 1 of 2 at 0.6
+    bins = reliability(confidence, correct, configured(EvaluateConfig, "evaluate", calibration_bins=10))
+    assert bins.counts.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 4]  # 0.6 belongs to (0.5, 0.6]
+    assert bins.confidence[[5, 9]] == pytest.approx([0.6, 0.95])
+    assert bins.accuracy[[5, 9]] == pytest.approx([0.5, 0.75])
+    assert calibration_error(bins) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.1)
+    whole = reliability(confidence, correct, configured(EvaluateConfig, "evaluate", calibration_bins=1))
+    assert calibration_error(whole) == pytest.approx(abs(4 / 6 - 5 / 6))
+
+
+def test_predict_scores_each_image_once_in_eval_mode_and_leaves_the_mode():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(28 * 28, 10))
+    images = torch.rand(1203, 1, 28, 28)
+    expected = model[2](images.flatten(1))  # nothing dropped out
+    for training in (True, False):
+        model.train(training)
+        logits = predict(model, images)
+        assert [part.training for part in model.modules()] == [training] * 4
+        assert not logits.requires_grad
+        torch.testing.assert_close(logits, expected)

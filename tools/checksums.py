@@ -1,0 +1,34 @@
+"""What a file of a data set is known by: `python -m tools.checksums FILE…` prints the lines of lenet/data/dataset.py.
+
+A gzipped file is described as it is uncompressed.
+"""
+
+import gzip
+import hashlib
+import sys
+import zlib
+from pathlib import Path
+
+from lenet.errors import PipelineError, run
+
+
+def describe(path: Path) -> str:
+    """Return the line for the file in FILES: its name, its size in bytes and its SHA-256."""
+    try:
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise PipelineError(f"{path} can't be read: {error}") from None
+    return f'    "{path.name.removesuffix(".gz")}": ({len(data):_}, "{hashlib.sha256(data).hexdigest()}"),'
+
+
+def main() -> None:
+    """Print the line of each file that the command line names."""
+    if not sys.argv[1:]:
+        raise PipelineError("name the files: python -m tools.checksums FILE…")
+    print("\n".join([describe(Path(name)) for name in sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    run(main)

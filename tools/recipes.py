@@ -1,0 +1,49 @@
+"""The recipes whose results README shows, each by the params in which it differs from params.yaml."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+NO_DISTORTIONS = {f"train.augment.{kind}": 0 for kind in ("rotation", "shift", "scale", "shear", "elastic")}
+TUTORIAL = NO_DISTORTIONS | {
+    "split.folds": 1,
+    "train.epochs": 1,
+    "train.batch_size": 64,
+    "train.lr": 0.01,
+    "train.momentum": 0.5,
+    "train.nesterov": False,
+    "train.weight_decay": 0,
+    "train.schedule": "constant",
+    "train.warmup": 0,
+    "train.label_smoothing": 0,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "the default": {},
+    "without distortions": NO_DISTORTIONS,
+    "three epochs": {"train.epochs": 3},
+    "the tutorial's": TUTORIAL,
+}
+
+
+def matching(results: pd.DataFrame, params: Mapping[str, Any], recipe: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows of `results`, a table as tools.compare writes it, that are of `params` with `recipe`.
+
+    `params` is the content of params.yaml. The runs in the table have one thread each.
+    """
+    wanted = pd.json_normalize(dict(params)).iloc[0].to_dict() | {"compute.threads": 1} | recipe
+    shared = {name: value for name, value in wanted.items() if name in results}
+    return results[(results[list(shared)] == pd.Series(shared, dtype=object)).all(axis=1)]
+
+
+def changed(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of `params`, the content of params.yaml, with `changes`, which are named as in `train.lr`."""
+    result = copy.deepcopy(dict(params))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        place = result
+        for section in sections:
+            place = place[section]
+        place[key] = value
+    return result
