@@ -127,7 +127,7 @@ def test_readme_from_top_to_bottom(clone: Project):
     assert "slower" not in clone.run("dvc", "exp", "list")
     (shown,) = (output for command, output in zip(typed, outputs, strict=True) if command.startswith("dvc exp show"))
     assert "[slower]" in shown
-    assert outputs[-1].endswith("identical to the bit\n")
+    assert outputs[-1].endswith("(identical to the bit)\n")
 
 
 @pytest.mark.slow
