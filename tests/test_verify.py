@@ -133,7 +133,7 @@ FORGERIES = {
         "plot: it is frozen",
     ),
     "a hash in dvc.lock alone": (
-        lambda p: p.edit("dvc.lock", verify._md5((p.root / "models/history.csv").read_bytes()), "0" * 32),
+        lambda p: p.edit("dvc.lock", verify._md5((p.root / "models/history.csv").read_bytes()), "a" * 32),
         "train: models/history.csv",
     ),
     "a size in dvc.lock": (edited("dvc.lock", "nfiles: 4", "nfiles: 5"), "dvc.lock"),
