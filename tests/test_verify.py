@@ -255,57 +255,6 @@ def test_what_cannot_be_asked(project: Project):
     assert done.stdout.startswith("error: not the packages of requirements.lock: numpy ")
 
 
-@pytest.mark.slow
-def test_planted_non_determinism(project: Project):
-    project.edit(
-        "stages/stats.py", "stats.write(mean, std)", "stats.write(mean, std + __import__('time').time_ns() * 1e-30)"
-    )
-    project.repro()
-    done = ask(project)
-    assert done.returncode == 1
-    assert "not deterministic: two runs on this machine differ\n  stats: metrics/stats.json" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_stage_that_reads_what_dvc_yaml_does_not_list(project: Project, tmp_path: Path):
-    secret = project.root / "secret.txt"
-    secret.write_text("0")
-    project.edit("stages/stats.py", "    mean, std =", f"    Path({str(secret)!r}).read_text()\n    mean, std =")
-    project.edit("stages/stats.py", "from lenet.errors", "from pathlib import Path\n\nfrom lenet.errors")
-    project.run("dvc", "repro", STAGES_STRICT="")
-    done = ask(project)
-    assert done.returncode == 1
-    assert f"error: the stage stats reads what its deps in dvc.yaml do not hold: {secret}" in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_damaged_cache_is_noticed_and_cured(moved, project: Project, tmp_path: Path):
-    cache = project.root / ".dvc/cache"
-    if moved:
-        cache.rename(tmp_path / "moved")
-        cache = tmp_path / "moved"
-        project.run("dvc", "cache", "dir", "--local", str(cache))
-    model = project.root / "models/lenet5.safetensors"
-    data = model.read_bytes()
-    (cached,) = (path for path in cache.glob("files/md5/??/*") if path.read_bytes() == data)
-    cached.chmod(0o644)
-    cached.write_bytes(b"damaged")
-    cached.chmod(0o444)
-    model.unlink()
-    assert project.repro() == []
-    assert model.read_bytes() == b"damaged"  # restored in silence
-    done = ask(project)
-    assert done.returncode == 1
-    assert f"DVC's cache is damaged, and DVC won't notice: remove {cached}, " in done.stdout
-    cached.unlink()
-    for folder in ("data", "models"):
-        shutil.rmtree(project.root / folder)
-    project.repro()
-    assert model.read_bytes() == data
-    assert ask(project).returncode == 0
-
-
 def test_the_committed_default_has_a_bound_of_its_own():
     """Else `make verify` could say nothing of the training on another processor. docs/experiments.md measures it."""
     lock = pipeline.load(ROOT / "dvc.lock")["stages"]["train"]["outs"]
