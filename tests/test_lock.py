@@ -1,11 +1,13 @@
 """dvc.lock and metrics/ come from the code and params beside them; and the check that says so can fail."""
 
+import json
 import re
 from collections.abc import Callable
 
 import pytest
 from conftest import PIPELINE, ROOT, STAGES, Project
 
+from lenet import yaml12
 from tools.lock import problems
 from tools.pipeline import affected
 
@@ -27,6 +29,17 @@ def edit(path: str, old: str, new: str) -> Callable[[Project], None]:
 
 
 LAST = STAGES[-1]
+
+
+def forget_the_last(project: Project) -> None:
+    """Remove the last stage from dvc.yaml and dvc.lock: its outputs stay as they are, whoever painted them."""
+    for name in ("dvc.yaml", "dvc.lock"):
+        file = project.root / name
+        content = yaml12.load(file.read_bytes(), name)
+        del content["stages"][LAST]
+        file.write_text(json.dumps(content))  # JSON is YAML
+
+
 TAMPERINGS = {
     "a stage script edited": (
         append("stages/evaluate.py"),
@@ -67,6 +80,13 @@ TAMPERINGS = {
     "a stage removed": (
         edit("dvc.lock", f"\n  {LAST}:\n", "\n  draw:\n"),
         [rf"{LAST}: is in dvc\.yaml", r"draw: is in dvc\.lock"],
+    ),
+    "a stage removed everywhere": (
+        forget_the_last,
+        [
+            rf"{LAST}: stages/{LAST}\.py is there, but dvc\.yaml has no such stage",
+            *(rf"{re.escape(path)}: is written by no stage in dvc\.yaml" for path in sorted(PIPELINE[LAST].outputs)),
+        ],
     ),
     "a stage frozen": (
         edit("dvc.yaml", "  stats:\n", "  stats:\n    frozen: true\n"),

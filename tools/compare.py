@@ -27,9 +27,11 @@ def main() -> int:
     """Ask DVC for the experiments of this commit and print the summary; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.compare", description=__doc__)
     parser.add_argument("metrics", nargs="*", default=["evaluate.val.accuracy"], help="such as evaluate.test.loss")
+    parser.add_argument("-A", "--all-commits", action="store_true", help="also the experiments of earlier commits")
     parser.add_argument("--format", choices=["table", "markdown", "csv"], default="table")
     options = parser.parse_args()
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    command += ["--all-commits"] if options.all_commits else []
     shown = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if shown.returncode:
         return 1  # DVC has said why

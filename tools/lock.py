@@ -30,6 +30,13 @@ def _problems(stages: dict[str, Stage], root: Path) -> list[str]:
     locked, params = pipeline.load(root / "dvc.lock")["stages"], pipeline.load(root / "params.yaml")
     found = [f"{name}: is in dvc.yaml, but not in dvc.lock" for name in stages if name not in locked]
     found += [f"{name}: is in dvc.lock, but not in dvc.yaml" for name in locked if name not in stages]
+    modules = [path.stem for path in sorted((root / "stages").glob("[!_]*.py"))]
+    found += [
+        f"{name}: stages/{name}.py is there, but dvc.yaml has no such stage" for name in modules if name not in stages
+    ]
+    written = {path for stage in stages.values() for path in stage.outputs}
+    there = [str(path.relative_to(root)) for path in sorted((root / "metrics").glob("[!.]*"))]
+    found += [f"{path}: is written by no stage in dvc.yaml" for path in there if path not in written]
     both = {name: (stages[name], locked[name]) for name in stages if name in locked}
     made = {out["path"]: (name, out["md5"]) for name, (_, lock) in both.items() for out in lock.get("outs", [])}
     for name, (stage, lock) in both.items():

@@ -27,7 +27,9 @@ import pandas as pd
 from scipy import stats as statistics
 
 from lenet import packages
+from lenet.checking import check
 from lenet.errors import PipelineError, run
+from lenet.evaluation import EvaluateConfig, calibration_error, reliability
 from tools import lock, pipeline
 from tools.recipes import matching
 
@@ -71,7 +73,11 @@ def main() -> int:
             return _false("dvc.lock does not hold what is beside it", wrong)
         recorded = _record(clone)
         files = _cached_outputs(recorded)
-        if wrong := _damaged() + _contradictions(recorded, files):
+        try:
+            contradictions = _contradictions(recorded, files)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            contradictions = [f"a recorded table or metrics file is not as a stage writes it: {error!r}"]
+        if wrong := _damaged() + contradictions:
             return _false("the record contradicts itself", wrong)
         ran = _repro(clone)
         found = _record(clone)
@@ -190,19 +196,35 @@ def _cached_outputs(recorded: Record) -> dict[str, bytes]:
 
 def _contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
     """Return in words where recorded metrics are not those of the recorded tables that they come from."""
-    pairs: list[tuple[str, str, float]] = []
+    pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
     if history := files.get("models/history.csv"):
         last = _table(history, "models/history.csv").iloc[-1]
-        pairs += [("train", name, last[f"train_{name}"]) for name in ("loss", "accuracy")]
-        pairs += [("evaluate", f"val.{name}", last[f"val_{name}"]) for name in ("loss", "accuracy")]
+        pairs += [("train", name, last[f"train_{name}"], 0) for name in ("loss", "accuracy")]
+        pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in ("loss", "accuracy")]
     if predictions := files.get("models/predictions.csv"):
         table = _table(predictions, "models/predictions.csv")
-        pairs += [("evaluate", "test.accuracy", (table["actual"] == table["predicted"]).mean())]
+        correct = (table["actual"] == table["predicted"]).to_numpy()
+        pairs += [
+            ("evaluate", "test.accuracy", correct.mean(), 0),
+            ("evaluate", "test.calibration_error", *_calibration_error(table["confidence"].to_numpy(), correct)),
+        ]
     return [
         f"{stage}: {name} is {recorded.metrics[stage][name]}, but {value} in the table that it comes from"
-        for stage, name, value in pairs
-        if name in recorded.metrics.get(stage, {}) and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, 0)
+        for stage, name, value, allowed in pairs
+        if name in recorded.metrics.get(stage, {})
+        and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, allowed)
     ]
+
+
+def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """Return it, and by how much it may be off because the table's `confidence` has six digits.
+
+    Of N predictions, one that rounding moves to the next bin changes it by up to 2 / N.
+    """
+    config = check(pipeline.load(Path("params.yaml")), {"evaluate": EvaluateConfig}, "params.yaml")["evaluate"]
+    place = confidence * config.calibration_bins
+    at_an_edge = np.abs(place - place.round()) < config.calibration_bins * 1e-6
+    return calibration_error(reliability(confidence, correct, config)), 1e-6 + 2 * at_an_edge.mean()
 
 
 def _beyond_rounding(path: str, before: bytes, after: bytes) -> str:
@@ -210,12 +232,12 @@ def _beyond_rounding(path: str, before: bytes, after: bytes) -> str:
     if before == after:
         return ""
     if path.endswith(".json"):
-        tables = [pd.DataFrame([_flat(_json(data, path))]) for data in (before, after)]
-        tables = [table.infer_objects().select_dtypes("number") for table in tables]
+        tables = [pd.DataFrame([_flat(_json(data, path))]).infer_objects() for data in (before, after)]
     elif path.endswith(".csv"):
         tables = [_table(data, path) for data in (before, after)]
     else:
         return "has other bytes"
+    tables = [table.select_dtypes("number") for table in tables]
     if list(tables[0]) != list(tables[1]) or len(tables[0]) != len(tables[1]):
         return "has other rows or columns"
     numbers, others = (table.to_numpy(float) for table in tables)
@@ -328,6 +350,8 @@ def _environment() -> dict[str, str]:
 
 def _repro(clone: Path) -> list[str]:
     """Run every stage in `clone`; return the stages that ran."""
+    for path in (path for stage in pipeline.read(clone).values() for path in stage.outputs if (clone / path).is_file()):
+        (clone / path).unlink()  # what a stage does not write must not pass for its output
     ran = []
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     with subprocess.Popen(command, cwd=clone, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
