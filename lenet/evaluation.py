@@ -3,6 +3,7 @@
 Of the answers given with 90 % confidence, 90 % should be correct.
 """
 
+from statistics import NormalDist
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -61,3 +62,17 @@ def calibration_error(bins: Reliability) -> float:
     The absolute differences of the bins are averaged, weighted by the number of predictions (Guo et al., equation 3).
     """
     return float(np.nansum(np.abs(bins.accuracy - bins.confidence) * bins.counts) / bins.counts.sum())
+
+
+def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and the upper end of the 95 % interval, two fractions, for the chance of a success.
+
+    `successes` and `trials` are counts (arrays of one shape, or numbers), with 0 <= successes <= trials. The interval
+    stays within 0 and 1, and is all of that without a trial (Wilson, "Probable inference, the law of succession, and
+    statistical inference", 1927).
+    """
+    z = NormalDist().inv_cdf(0.975)
+    failures = trials - successes
+    half = z * np.sqrt(successes * failures / np.maximum(trials, 1) + z**2 / 4)
+    low, high = ((successes + z**2 / 2 + side * half) / (trials + z**2) for side in (-1, 1))
+    return np.clip(low, 0, 1), np.clip(high, 0, 1)

@@ -15,10 +15,12 @@ from scipy.ndimage import correlate
 
 from lenet.config import Config
 from lenet.data.dataset import CLASSES, ITEM
-from lenet.evaluation import Reliability, calibration_error
+from lenet.evaluation import Reliability, calibration_error, wilson
 
 # Two of the colours of Okabe and Ito (2008), which colour-blind people can tell apart, too.
 BLUE, ORANGE = "#0072B2", "#D55E00"
+
+INCHES = 9  # the width of a figure
 
 
 class PlotConfig(Config):
@@ -167,27 +169,27 @@ def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
 
 
 def calibration(bins: Reliability) -> Figure:
-    """Draw accuracy against confidence, bin by bin, with the expected calibration error."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    """Draw accuracy against confidence, bin by bin, with 95 % intervals and the expected calibration error."""
+    figure = Figure(figsize=(INCHES, 4.2), layout="constrained")
     diagram, histogram = figure.subplots(1, 2)
+    counts, confidence, accuracy = (values[bins.counts > 0] for values in bins)
+    diagram.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfect calibration")
+    diagram.plot(confidence, accuracy, "o", color=BLUE, markersize=5, label="accuracy in a bin of confidence")
+    diagram.vlines(confidence, *wilson(accuracy * counts, counts), color=BLUE, label="its 95% interval")
+    # A point at 0 or 1 needs room beyond.
+    diagram.set(ylabel="accuracy", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+    diagram.yaxis.set_major_formatter(PercentFormatter(1))
     edges = np.linspace(0, 1, len(bins.counts) + 1)
-    filled = bins.counts > 0
-    diagram.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfectly calibrated")
-    # The area of a point grows with the logarithm of the number of predictions: nearly all lie in the last bin.
-    size = 20 * np.log10(10 * bins.counts[filled])
-    diagram.scatter(
-        bins.confidence[filled], bins.accuracy[filled], size, color=BLUE, label="bins; larger: more images", zorder=2
-    )
-    diagram.set(title="Accuracy by confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
-    diagram.legend(loc="lower right")
     histogram.bar(edges[:-1], bins.counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
-    histogram.set(title="Test images by confidence", ylabel="test images", yscale="log", xlim=(0, 1.03))
+    histogram.set(ylabel=f"test {ITEM}s", yscale="log", xlim=(-0.04, 1.04), ylim=(0.5, None))
+    histogram.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (diagram, histogram):
         axes.set_xlabel("confidence")
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
-    diagram.yaxis.set_major_formatter(PercentFormatter(1))
-    figure.suptitle(f"Calibration on the test set: expected calibration error {calibration_error(bins):.2%}", size=11)
+        axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"Calibration on the test set: expected calibration error {calibration_error(bins):.2%}")
     return figure
 
 

@@ -4,7 +4,7 @@ import torch
 from conftest import configured
 from torch import nn
 
-from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores
+from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores, wilson
 from lenet.model import predict
 
 
@@ -27,6 +27,20 @@ def test_calibration():
     assert calibration_error(bins) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.1)
     whole = reliability(confidence, correct, configured(EvaluateConfig, "evaluate", calibration_bins=1))
     assert calibration_error(whole) == pytest.approx(abs(4 / 6 - 5 / 6))
+
+
+def test_wilson():
+    """The examples of Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table I."""
+    low, high = wilson(np.array([81, 15, 0, 1]), np.array([263, 148, 20, 29]))
+    assert low == pytest.approx([0.2553, 0.0624, 0, 0.0061], abs=5e-5)
+    assert high == pytest.approx([0.3662, 0.1605, 0.1611, 0.1718], abs=5e-5)
+    trials = np.arange(2000)
+    low, high = wilson(trials, trials)
+    assert low[0] == 0  # no trial, no knowledge
+    assert high.max() <= 1
+    assert high == pytest.approx(1)
+    assert wilson(trials - trials, trials)[0].min() >= 0
+    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=5e-5)
 
 
 def test_predict_scores_each_image_once_in_eval_mode_and_leaves_the_mode():

@@ -85,6 +85,22 @@ def test_samples_count_the_classes():
     assert [text.get_text() for text in axes.texts] == ["10"] * 10 + ["6"] * 5 + ["5"] * 5
 
 
+def test_calibration_shows_every_bin_and_its_interval():
+    confidence, correct = np.array([0.05, 0.95, 0.95, 0.95, 1.0]), np.array([False, True, True, True, True])
+    figure = figures.calibration(reliability(confidence, correct, TEN_BINS))
+    assert figure.get_suptitle().endswith("calibration error 4.00%")
+    diagram = figure.axes[0]
+    assert not any(axes.get_title() for axes in figure.axes)
+    points = diagram.lines[1].get_xydata()
+    assert points == pytest.approx(np.array([[0.05, 0], [0.9625, 1]]))
+    for low, high in (diagram.get_xlim(), diagram.get_ylim()):
+        assert low <= -0.03  # half a point
+        assert high >= 1.03
+    for (_, accuracy), interval in zip(points, diagram.collections[0].get_segments(), strict=True):
+        assert interval[0, 1] <= accuracy <= interval[1, 1]
+        assert interval[1, 1] - interval[0, 1] > 0.4
+
+
 def test_tensor_shows_every_pixel():
     axes = figures.tensor(IMAGES[3], 3, index=7).axes
     assert axes[0].get_title() == f"Test image 7: a {CLASSES[3]}"
@@ -99,10 +115,3 @@ def test_feature_maps_give_the_shapes_and_find_an_edge():
     x, y = (shown.get_array()[1:-1, 1:-1] for shown in axes.images[1:3])
     assert x.max() == 400
     assert y.max() == 0
-
-
-def test_calibration_names_the_error():
-    bins = reliability(
-        np.array([0.9, 0.9]), np.array([True, False]), configured(EvaluateConfig, "evaluate", calibration_bins=10)
-    )
-    assert figures.calibration(bins).get_suptitle().endswith("calibration error 40.00%")
