@@ -1,15 +1,16 @@
 """The pictures: from tables and arrays to matplotlib figures, and from those to bytes."""
 
 import io
-from typing import Annotated
+from typing import Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
 from pydantic import Field
 from scipy.ndimage import correlate
 
@@ -19,6 +20,9 @@ from lenet.evaluation import Reliability, calibration_error, wilson
 
 # Two of the colours of Okabe and Ito (2008), which colour-blind people can tell apart, too.
 BLUE, ORANGE = "#0072B2", "#D55E00"
+# Paper, and 0, are light grey: an image's edge shows without a frame.
+INK = LinearSegmentedColormap.from_list("ink", ["0.93", "black"])
+SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "0.93", BLUE])
 
 INCHES = 9  # the width of a figure
 
@@ -26,7 +30,7 @@ INCHES = 9  # the width of a figure
 class PlotConfig(Config):
     """The section `plot` of params.yaml."""
 
-    dpi: Annotated[int, Field(ge=50, le=400)]
+    dpi: Annotated[int, Field(ge=100, le=400)]
     misread: Annotated[int, Field(ge=1, le=200)]
     digit: Annotated[int, Field(ge=0, lt=10_000)]
 
@@ -44,27 +48,26 @@ def png(figure: Figure, config: PlotConfig) -> bytes:
     return buffer.getvalue()
 
 
-def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per_class: int = 14) -> Figure:
+def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per_class: int = 10) -> Figure:
     """Draw the first `per_class` of the `images` (uint8 N×28×28) of each class, a row a class, and count the classes.
 
     `labels` and `test_labels` are those of the whole training and test set (uint8 N).
     """
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
-    grid, bars = figure.subplots(1, 2, sharey=True, width_ratios=[per_class, 4])
-    classes = len(CLASSES)
+    classes, step = len(CLASSES), 30
+    edge, longest = per_class * step + 4, 104  # where the bars begin, and how long the longest is
+    figure, axes = _sheet(edge + longest + 34, classes * step)
     for label in range(classes):
         for column, image in enumerate(images[labels == label][:per_class]):
-            _place(grid, image, column, label)
-    grid.set(title=f"The first {per_class} training images of each {ITEM}", xlim=(0, per_class), ylim=(classes, 0))
-    grid.set_axis_off()
-    parts = (("training", labels, 0.5, 0.35, BLUE), ("test", test_labels, 0.3, 0.75, ORANGE))
-    for name, part, height, place, colour in parts:
+            _place(axes, image, column * step, label * step, 28)
+    scale = longest / np.bincount(labels).max()
+    parts = (("training", labels, 9.5, 14, BLUE), ("test", test_labels, 21, 8, ORANGE))
+    for name, part, middle, thickness, colour in parts:
         counts = np.bincount(part, minlength=classes)
-        drawn = bars.barh(np.arange(classes) + place, counts, height, color=colour, label=name)
-        bars.bar_label(drawn, [f"{count:,}" for count in counts], padding=2, size=7)
-    bars.legend(loc="lower center", bbox_to_anchor=(0.5, 0.99), ncols=2, handlelength=1, borderpad=0, frameon=False)
-    bars.set_xlim(0, 1.35 * np.bincount(labels).max())
-    bars.set_axis_off()
+        places = step * np.arange(classes) + middle
+        bars = axes.barh(places, scale * counts, thickness, left=edge, color=colour, label=name)
+        axes.bar_label(bars, [f"{count:,}" for count in counts], padding=2, size=9)
+    axes.set_title(f"The first {per_class} training images of each {ITEM}", loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2, handlelength=1, frameon=False)
     return figure
 
 
@@ -149,22 +152,15 @@ def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
     """
     wrong = predictions[predictions["actual"] != predictions["predicted"]]
     shown = wrong.sort_values("confidence", ascending=False, kind="stable").head(most)
-    columns, height = 8, 1.3  # of a cell: one for the image, the rest for the words above it
-    rows = max(1, -(-len(shown) // columns))
-    figure = Figure(figsize=(8, 0.7 + 1.25 * rows), layout="constrained")
-    axes = figure.subplots()
+    columns, across, down = 8, 34, 40  # from one image to the next
+    figure, axes = _sheet(columns * across - 6, max(1, -(-len(shown) // columns)) * down - 4)
     for place, row in enumerate(shown.itertuples()):
-        top, left = divmod(place, columns)
-        _place(axes, images[row.Index], left, top * height + height - 1)
+        left, top = place % columns * across, place // columns * down + 8
+        _place(axes, images[row.Index], left, top, 28)
         words = f"{CLASSES[row.actual]} → {CLASSES[row.predicted]}  {row.confidence:.0%}"
-        axes.text(left + 0.5, top * height + height - 1.04, words, ha="center", va="bottom", size=9)
+        _write(axes, left + 14, top - 1, words, va="bottom")
     which = "all" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
-    axes.set(
-        title=f"Misread test {ITEM}s, {which} of {len(wrong)}: is → taken for, confidence",
-        xlim=(0, columns),
-        ylim=(rows * height, 0),
-    )
-    axes.set_axis_off()
+    axes.set_title(f"Misread test {ITEM}s, {which} of {len(wrong)}: is → taken for, confidence")
     return figure
 
 
@@ -237,7 +233,7 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
     for row, (words, images) in enumerate(rows):
         axes.text(-0.1, row + 0.5, words, ha="right", va="center")
         for column, shown in enumerate(images):
-            _place(axes, shown, column, row, brightest=shown.max())
+            _place(axes, shown, column + 0.03, row + 0.03, 0.94)
     axes.set(
         title=f"One {ITEM} on its way through the network (after ReLU; each map on a scale of its own)",
         xlim=(-1.3, columns),
@@ -247,8 +243,47 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _place(axes: Axes, image: np.ndarray, left: float, top: float, brightest: float = 255) -> None:
-    """Draw `image` into a square cell of `axes`, of side 1. An axes for each image would take seconds."""
-    extent = (left + 0.03, left + 0.97, top + 0.97, top + 0.03)
-    axes.imshow(image, cmap="gray_r", vmin=0, vmax=brightest or 1, extent=extent)
-    axes.add_patch(Rectangle((left + 0.03, top + 0.03), 0.94, 0.94, fill=False, edgecolor="0.7", linewidth=0.5))
+def _sheet(width: int, height: int) -> tuple[Figure, Axes]:
+    """Return a figure and its axes, as `_fit` makes them, to draw images and words on."""
+    figure = Figure(figsize=(INCHES, INCHES * height / width + 0.4), layout="constrained")
+    axes = figure.subplots()
+    _fit(figure, axes, width, height)
+    return figure, axes
+
+
+def _fit(figure: Figure, axes: Axes, width: int, height: int) -> None:
+    """Make `axes` a plane of `width` × `height` units from the upper left, each a whole number of screen pixels.
+
+    So no pixel of an image comes out larger than another. The dpi are known only when the figure is drawn.
+    """
+
+    def place(*_: object) -> Bbox:
+        room = axes.get_position(original=True).transformed(figure.transFigure)
+        unit = max(1, int(min(room.width / width, room.height / height)))
+        left, top = round(room.x0 + (room.width - unit * width) / 2), round(room.y1)
+        box = Bbox.from_bounds(left, top - unit * height, unit * width, unit * height)
+        return box.transformed(figure.transFigure.inverted())
+
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.set_axes_locator(place)
+
+
+def _place(axes: Axes, image: np.ndarray, left: float, top: float, width: float) -> None:
+    """Draw `image`, ink if of bytes, else of both signs, `width` units wide. An axes for each would take seconds."""
+    ink = image.dtype == np.uint8
+    largest = 255 if ink else np.abs(image).max() or 1
+    axes.imshow(
+        image,
+        cmap=INK if ink else SIGNED,
+        vmin=0 if ink else -largest,
+        vmax=largest,
+        extent=(left, left + width, top + width * image.shape[0] / image.shape[1], top),
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def _write(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
+    """Write `words` on `axes`, their middle at (x, y) unless `style` says otherwise."""
+    axes.text(x, y, words, **{"ha": "center", "va": "center"} | style)

@@ -1,15 +1,18 @@
+import io
+
 import fakes
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import configured
+from matplotlib.image import imread
 
 from lenet import figures
 from lenet.data.dataset import CLASSES, ITEM
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
 
-CONFIG = configured(PlotConfig, "plot", dpi=50)
+CONFIG = configured(PlotConfig, "plot", dpi=100)
 TEN_BINS = configured(EvaluateConfig, "evaluate", calibration_bins=10)
 IMAGES, LABELS = fakes.digits(100)
 HISTORY = pd.DataFrame(
@@ -64,6 +67,24 @@ def test_equal_figures_give_equal_pngs(name):
     assert b"atplotlib" not in first
 
 
+@pytest.mark.parametrize("dpi", [100, 123, 150])
+@pytest.mark.parametrize("name", ["samples", "misread"])
+def test_each_pixel_of_an_image_becomes_a_square_of_the_same_size(name, dpi):
+    figure = FIGURES[name]()
+    figure.set_dpi(dpi)
+    picture = (255 * imread(io.BytesIO(figures.png(figure, configured(PlotConfig, "plot", dpi=dpi))))).round()
+    images = figure.axes[0].images
+    assert images
+    for image in images:
+        (left, bottom), (right, top) = image.get_window_extent().get_points().round().astype(int)
+        factor, rest = divmod(right - left, 28)
+        assert factor >= 2
+        assert rest == 0
+        pixels = image.to_rgba(image.get_array(), bytes=True)
+        drawn = picture[len(picture) - top : len(picture) - bottom, left:right]
+        np.testing.assert_array_equal(drawn, pixels.repeat(factor, 0).repeat(factor, 1))
+
+
 def test_misread_shows_the_most_confident_errors_first():
     axes = figures.misread(IMAGES, predictions(50), 3).axes[0]
     assert [text.get_text() for text in axes.texts] == [
@@ -81,7 +102,7 @@ def test_confusion_counts():
 
 
 def test_samples_count_the_classes():
-    axes = figures.samples(IMAGES, LABELS, LABELS[:55]).axes[1]
+    axes = figures.samples(IMAGES, LABELS, LABELS[:55]).axes[0]
     assert [text.get_text() for text in axes.texts] == ["10"] * 10 + ["6"] * 5 + ["5"] * 5
 
 
