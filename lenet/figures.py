@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 from pydantic import Field
-from scipy.ndimage import correlate
+from scipy.ndimage import binary_dilation, correlate, find_objects
 
 from lenet.config import Config
 from lenet.data.dataset import CLASSES, ITEM
@@ -72,18 +73,25 @@ def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per
 
 
 def tensor(image: np.ndarray, label: int, index: int) -> Figure:
-    """Draw one test `image` (uint8 28×28), number `index` of them, as a picture and as the numbers that it is."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    """Draw one test `image` (uint8 28×28), number `index` of them, and the part that holds the ink as numbers."""
+    inked = binary_dilation(image > 0)  # with a margin of one pixel
+    whole = (slice(0, 28), slice(0, 28))
+    rows, columns = next(iter(find_objects(inked.astype(int))), whole)
+    part = image[rows, columns]
+    height, width = part.shape
+    figure = Figure(figsize=(INCHES, 6.8), layout="constrained")
     picture, numbers = figure.subplots(1, 2, width_ratios=[1, 2])
-    picture.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    _fit(figure, picture, 28, 28)
+    _place(picture, image, 0, 0, 28)
+    frame = Rectangle((columns.start, rows.start), width, height, fill=False, edgecolor=ORANGE, clip_on=False)
+    picture.add_patch(frame)
     picture.set_title(f"Test image {index}: a {CLASSES[label]}")
-    numbers.imshow(image, cmap="gray_r", vmin=0, vmax=255 * 2.5)  # pale, for the numbers to stand out
-    for (row, column), value in np.ndenumerate(image):
-        colour = "black" if value else "0.55"
-        numbers.text(column, row, str(value), ha="center", va="center", size=5.5, color=colour)
-    numbers.set_title("What the network gets: 28×28 numbers, from 0 (paper) to 255 (ink)")
-    for axes in (picture, numbers):
-        axes.set(xticks=[], yticks=[])
+    _fit(figure, numbers, width, height)
+    _place(numbers, (part / 2.5).astype(np.uint8), 0, 0, width)  # pale, for the numbers to stand out
+    size = min(10, 200 / max(part.shape))
+    for (row, column), value in np.ndenumerate(part):
+        _write(numbers, column + 0.5, row + 0.5, str(value), size=size, color="black" if value else "0.5")
+    numbers.set_title("What the network gets of the frame: 0 is paper, 255 ink")
     return figure
 
 
