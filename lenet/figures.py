@@ -198,56 +198,76 @@ def calibration(bins: Reliability) -> Figure:
 
 
 # The horizontal and the vertical derivative of an image, smoothed across it: each answers to edges of one direction.
-SOBEL = {"Sobel x": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
+SOBEL = {"Sobel x": np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
 SOBEL["Sobel y"] = SOBEL["Sobel x"].T
 
 
-def filters(c1: np.ndarray) -> Figure:
-    """Draw the learnt kernels of layer C1 (float 6×5×5) beside the Sobel kernels, made by hand for the same purpose."""
-    kernels = SOBEL | {f"C1, {number}": kernel for number, kernel in enumerate(c1)}
-    figure = Figure(figsize=(9, 1.75), layout="constrained")
-    for axes, (name, kernel) in zip(figure.subplots(1, len(kernels)), kernels.items(), strict=True):
-        largest = np.abs(kernel).max()
-        axes.imshow(kernel, cmap="PuOr", vmin=-largest, vmax=largest)
-        axes.set(title=name, xticks=[], yticks=[])
-        if kernel.shape == (3, 3):
-            for (row, column), value in np.ndenumerate(kernel):
-                colour = "white" if abs(value) == largest else "black"
-                axes.text(column, row, value, ha="center", va="center", color=colour)
-    figure.suptitle(
-        "Kernels: Sobel's, made by hand to find edges, and those that C1 learnt (orange: negative, violet: positive)",
-        size=11,
-    )
+def filters(image: np.ndarray, c1: np.ndarray, maps: np.ndarray) -> Figure:
+    """Draw the learnt kernels of layer C1 (`c1`, float 6×5×5), and under each what it makes of one `image`.
+
+    `maps` are those of C1 before ReLU (float 6×28×28). The Sobel kernels, made by hand for the same purpose, stand
+    beside them with what they make of `image` (uint8 28×28).
+    """
+    pairs = {name: (kernel, correlate(image.astype(float), kernel, mode="constant")) for name, kernel in SOBEL.items()}
+    pairs |= {f"C1, {number}": pair for number, pair in enumerate(zip(c1, maps, strict=True))}
+    step = 34  # from one kernel to the next
+    figure, axes = _sheet(step * len(pairs) - 6, 82)
+    for number, (name, (kernel, made)) in enumerate(pairs.items()):
+        left = number * step
+        _write(axes, left + 14, 4, name)
+        _place(axes, kernel, left, 8, 28)
+        _place(axes, made, left, 38, 28)
+    for number, kernel in enumerate(SOBEL.values()):
+        for (row, column), value in np.ndenumerate(kernel):
+            _write(axes, number * step + 28 / 3 * (column + 0.5), 8 + 28 / 3 * (row + 0.5), f"{value:g}")
+    words = "Orange: below 0; grey: 0; blue: above 0; each on a scale of its own, and before ReLU."
+    # Where the weights have a negative sum, paper gives more than ink, whatever the bias.
+    negative = [name for name, (kernel, _) in pairs.items() if kernel.sum() < -0.8 * np.abs(kernel).sum()]
+    if negative:
+        names = "; ".join(negative)
+        words += f"\nNearly all negative ({names}): paper, which is below 0 once standardised, gives more than ink."
+    _write(axes, 0, 70, words, ha="left", va="top", linespacing=1.4)
+    axes.set_title(f"Kernels, and what they make of the {ITEM}: Sobel's, made by hand, and those that C1 learnt")
     return figure
 
 
-def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray]) -> Figure:
-    """Draw what Sobel's kernels and the network's `layers` make of one `image` (uint8 28×28).
+def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray], probabilities: np.ndarray) -> Figure:
+    """Draw what the network makes of one `image` (uint8 28×28), layer by layer, up to its answer.
 
-    `layers` holds the feature maps of each layer, after ReLU, by its name: float maps×height×width.
+    `layers` holds by name what each layer gives after ReLU (float maps×height×width, or float N of N units),
+    `probabilities` those of the classes (float 10).
     """
-    pixels = image.astype(float)
-    sobel = {name: correlate(pixels, kernel, mode="constant") for name, kernel in SOBEL.items()}
-    edges = np.hypot(*sobel.values())
-    images = [image, *(np.abs(result) for result in sobel.values()), edges]
-    rows: list[tuple[str, list[np.ndarray]]] = [(f"the {ITEM}; its\nedges by Sobel:\nx, y, both", images)]
-    columns = 8
-    for name, maps in layers.items():
-        shape = "×".join(map(str, maps.shape))
-        for first in range(0, len(maps), columns):
-            rows.append((f"{name}\n{shape}" if first == 0 else "", list(maps[first : first + columns])))
-    figure = Figure(figsize=(9, 0.98 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots()
-    for row, (words, images) in enumerate(rows):
-        axes.text(-0.1, row + 0.5, words, ha="right", va="center")
-        for column, shown in enumerate(images):
-            _place(axes, shown, column + 0.03, row + 0.03, 0.94)
-    axes.set(
-        title=f"One {ITEM} on its way through the network (after ReLU; each map on a scale of its own)",
-        xlim=(-1.3, columns),
-        ylim=(len(rows), 0),
+    edge, width, gap, bar = 26, 240, 8, 26  # the names stand left of the edge
+    rows = [(f"the {ITEM}\n28×28", image[None], 28, 28, 28)]
+    for name, values in layers.items():
+        words = f"{name}\n{'×'.join(map(str, values.shape))}"
+        if values.ndim == 3:  # maps, in a row with room for eight or more
+            step = width // max(8, len(values))
+            rows.append((words, values, step, step * 14 // 15, step * 14 // 15))
+        else:  # units, as a strip
+            rows.append((words, np.tile(values, (1, 4, 1)), 0, 2 * len(values), 8))
+    figure, axes = _sheet(edge + width, sum(height + gap for *_, height in rows) + bar + 11)
+    top = 0
+    for words, maps, step, across, down in rows:
+        _write(axes, edge - 3, top + down / 2, words, ha="right")
+        for number, shown in enumerate(maps):
+            _place(axes, shown, edge + number * step, top, across)
+        top += down + gap
+    base = top + bar + 4  # of the bars
+    _write(axes, edge - 3, base - bar / 2, "F7\nsoftmax", ha="right")
+    places = edge + width / len(CLASSES) * (np.arange(len(CLASSES)) + 0.5)
+    axes.bar(places, -bar * probabilities, width=14, bottom=base, color=BLUE)
+    axes.hlines(base, edge, edge + width, color="black", linewidth=0.8)
+    for place, name, probability in zip(places, CLASSES, probabilities, strict=True):
+        _write(axes, place, base - bar * probability - 1, f"{probability:.1%}", va="bottom", size=9)
+        _write(axes, place, base + 1, name, va="top")
+    words = (
+        "Each layer computes from the one above it. Grey is 0, blue is more, on a\n"
+        "scale of its own for each map; ReLU has turned all that was below 0 into 0.\n"
+        "Softmax turns the numbers of the last layer, F7, into probabilities."
     )
-    axes.set_axis_off()
+    _write(axes, edge + 36, 14, words, ha="left", linespacing=1.4)
+    axes.set_title(f"One {ITEM} on its way through the network")
     return figure
 
 

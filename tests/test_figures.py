@@ -28,7 +28,9 @@ HISTORY = pd.DataFrame(
 BINS = reliability(
     np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, configured(EvaluateConfig, "evaluate", calibration_bins=15)
 )
-LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600).reshape(16, 10, 10)}
+LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600.0).reshape(16, 10, 10), "F6": np.arange(84.0)}
+PROBABILITIES = np.array([0.91, *9 * [0.01]])
+KERNELS = np.linspace(-1, 2, 150).reshape(6, 5, 5)
 
 
 def predictions(errors: int) -> pd.DataFrame:
@@ -49,9 +51,12 @@ FIGURES = {
     ),
     "tensor": lambda: figures.tensor(IMAGES[3], 3, index=3),
     "calibration": lambda: figures.calibration(BINS),
-    "filters": lambda: figures.filters(np.linspace(-1, 2, 150).reshape(6, 5, 5)),
-    "feature maps": lambda: figures.feature_maps(IMAGES[3], LAYERS),
-    "feature maps of an empty image": lambda: figures.feature_maps(0 * IMAGES[3], {"C1": np.zeros((6, 28, 28))}),
+    "learning curves of high losses": lambda: figures.learning_curves(HISTORY.assign(train_loss=[1e6, 1e5])),
+    "filters": lambda: figures.filters(IMAGES[3], KERNELS, LAYERS["C1"]),
+    "feature maps": lambda: figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES),
+    "feature maps of an empty image": lambda: figures.feature_maps(
+        0 * IMAGES[3], {"C1": np.zeros((6, 28, 28))}, PROBABILITIES
+    ),
     "confusion": lambda: figures.confusion(predictions(5)),
     "confusion without errors": lambda: figures.confusion(predictions(0)),
     "misread": lambda: figures.misread(IMAGES, predictions(50), 40),
@@ -116,6 +121,39 @@ def test_tensor_shows_the_numbers_of_the_ink_and_a_margin():
     assert len(figures.tensor(0 * image, 3, index=7).axes[1].texts) == 28 * 28
 
 
+def test_filters_stand_above_their_maps_and_find_an_edge():
+    image = np.zeros((28, 28), np.uint8)
+    image[:, 14:] = 100  # an edge that only Sobel's x kernel answers to, with 4 times its height
+    axes = figures.filters(image, KERNELS, LAYERS["C1"]).axes[0]
+    x, y = (axes.images[place].get_array()[1:-1, 1:-1] for place in (1, 3))
+    assert x.max() == 400
+    assert y.max() == 0
+    for above, below in zip(axes.images[::2], axes.images[1::2], strict=True):
+        assert above.get_extent()[:2] == below.get_extent()[:2]
+        assert above.get_extent()[2] < below.get_extent()[3]
+
+
+def test_filters_explain_a_kernel_that_is_nearly_all_negative():
+    kernels = np.ones((6, 5, 5))
+    kernels[4] = -1
+    kernels[4, 0, :2] = 1
+    for c1, explained in ((kernels, True), (kernels.clip(0), False)):
+        words = figures.filters(IMAGES[3], c1, LAYERS["C1"]).axes[0].texts[-1].get_text()
+        assert ("Nearly all negative (C1, 4)" in words) == explained
+
+
+def test_feature_maps_give_the_shapes_and_the_answer():
+    axes = figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES).axes[0]
+    words = [text.get_text() for text in axes.texts]
+    assert words[1:4] == ["C1\n6×28×28", "C3\n16×10×10", "F6\n84"]
+    assert len(axes.images) == 1 + 6 + 16 + 1
+    assert len({image.get_extent()[3] for image in axes.images}) == 1 + 3  # a layer keeps to one row
+    assert max(image.get_extent()[1] for image in axes.images) <= axes.get_xlim()[1]
+    assert words[5:9] == ["91.0%", CLASSES[0], "1.0%", CLASSES[1]]
+    lengths = [abs(bar.get_height()) for bar in axes.patches]
+    assert lengths / sum(lengths) == pytest.approx(PROBABILITIES)
+
+
 def test_calibration_shows_every_bin_and_its_interval():
     confidence, correct = np.array([0.05, 0.95, 0.95, 0.95, 1.0]), np.array([False, True, True, True, True])
     figure = figures.calibration(reliability(confidence, correct, TEN_BINS))
@@ -130,13 +168,3 @@ def test_calibration_shows_every_bin_and_its_interval():
     for (_, accuracy), interval in zip(points, diagram.collections[0].get_segments(), strict=True):
         assert interval[0, 1] <= accuracy <= interval[1, 1]
         assert interval[1, 1] - interval[0, 1] > 0.4
-
-
-def test_feature_maps_give_the_shapes_and_find_an_edge():
-    image = np.zeros((28, 28), np.uint8)
-    image[:, 14:] = 100  # an edge that only Sobel's x kernel answers to, with 4 times its height
-    axes = figures.feature_maps(image, LAYERS).axes[0]
-    assert [text.get_text() for text in axes.texts][1:3] == ["C1\n6×28×28", "C3\n16×10×10"]
-    x, y = (shown.get_array()[1:-1, 1:-1] for shown in axes.images[1:3])
-    assert x.max() == 400
-    assert y.max() == 0
