@@ -97,27 +97,34 @@ def tensor(image: np.ndarray, label: int, index: int) -> Figure:
 
 def learning_curves(history: pd.DataFrame) -> Figure:
     """Draw loss, error rate and learning rate by epoch, from a table of the rows that `lenet.training.fit` yields."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(INCHES, 3.8), layout="constrained")
     loss, error, rate = figure.subplots(1, 3, sharex=True)
-    for part, name, colour in (("train", "training", BLUE), ("val", "validation", ORANGE)):
-        if history[f"{part}_loss"].notna().any():
-            style = {"color": colour, "label": name, "marker": "o", "markersize": 3}
-            loss.plot(history["epoch"], history[f"{part}_loss"], **style)
-            # No error at all has no place on a logarithmic axis: less than one in 60,000 stands for it.
-            error.plot(history["epoch"], 100 * (1 - history[f"{part}_accuracy"]).clip(lower=1e-5), **style)
-    rate.plot(history["epoch"], history["lr"], color="black", marker="o", markersize=3)
-    loss.set(title="Mean cross-entropy", ylabel="nats", yscale="log")
-    error.set(title="Error rate (1 - accuracy)", ylabel="%", yscale="log")
-    for axes in (loss, error):
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
+    losses = history[["train_loss", "val_loss"]]
+    errors = 1 - history[["train_accuracy", "val_accuracy"]]
+    ends = sorted({0, len(history) - 1})  # the first and the last row
+    for axes, table, number in ((loss, losses, "{:.3g}"), (error, errors, "{:.2%}")):
+        # Nothing at all has no place on a logarithmic axis: less than one error in 60,000 stands for it.
+        drawn = table.clip(lower=1e-5)
+        for column, name, colour in zip(table, ("training", "validation"), (BLUE, ORANGE), strict=True):
+            if table[column].notna().any():
+                label = f"{name}: {' → '.join(number.format(value) for value in table[column].iloc[ends])}"
+                axes.plot(history["epoch"], drawn[column], "o-", color=colour, markersize=3, label=label)
+        # The first epoch begins with random weights. Where others follow, they fill the axis, and it may lie beyond.
+        later = drawn.iloc[min(1, ends[-1]) :].stack()
+        span = max(2, later.max() / later.min())
+        axes.set(yscale="log", ylim=(later.min() / span**0.1, later.max() * span**0.45))  # above: the legend
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 30 else (1,)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    rate.set(title="Learning rate", ylim=(0, None))
-    for axes in (loss, error, rate):
-        axes.set(xlabel="epoch")
+        title = f"epoch {' → '.join(map(str, history['epoch'].iloc[ends]))}"
+        axes.legend(loc="upper right", title=title, fontsize=9, title_fontsize=9)
+    loss.yaxis.set_major_formatter("{x:g}")
+    error.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    rate.plot(history["epoch"], history["lr"], "o-", color="black", markersize=3, clip_on=False)
+    rate.set_ylim(0, None)
+    for axes, title in ((loss, "Mean cross-entropy (nats)"), (error, "Error rate"), (rate, "Learning rate")):
+        axes.set(title=title, xlabel="epoch", xlim=(0, history["epoch"].max() + 1))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.3)
-    loss.legend()
     return figure
 
 

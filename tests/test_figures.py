@@ -121,6 +121,19 @@ def test_tensor_shows_the_numbers_of_the_ink_and_a_margin():
     assert len(figures.tensor(0 * image, 3, index=7).axes[1].texts) == 28 * 28
 
 
+def test_learning_curves_tell_the_ends_and_leave_the_first_epoch_out():
+    history = pd.concat([HISTORY, HISTORY.tail(1).assign(epoch=3)])
+    loss, error, _ = figures.learning_curves(history).axes
+    assert loss.get_legend().get_title().get_text() == "epoch 1 → 3"
+    assert [text.get_text() for text in loss.get_legend().texts] == ["training: 1 → 0.5", "validation: 0.9 → 0.4"]
+    assert error.get_legend().texts[0].get_text() == "training: 50.00% → 10.00%"
+    bottom, top = loss.get_ylim()
+    assert bottom < 0.4 < 0.5 < top < 0.9
+    (alone,) = figures.learning_curves(HISTORY.head(1).assign(val_loss=np.nan)).axes[0].lines
+    assert alone.get_label() == "training: 1"
+    assert alone.axes.get_ylim()[0] < 1 < alone.axes.get_ylim()[1]
+
+
 def test_filters_stand_above_their_maps_and_find_an_edge():
     image = np.zeros((28, 28), np.uint8)
     image[:, 14:] = 100  # an edge that only Sobel's x kernel answers to, with 4 times its height
