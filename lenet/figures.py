@@ -24,6 +24,7 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 # Paper, and 0, are light grey: an image's edge shows without a frame.
 INK = LinearSegmentedColormap.from_list("ink", ["0.93", "black"])
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "0.93", BLUE])
+ERRORS = LinearSegmentedColormap.from_list("errors", ["white", ORANGE])
 
 INCHES = 9  # the width of a figure
 
@@ -129,7 +130,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
 
 def confusion(predictions: pd.DataFrame) -> Figure:
-    """Draw how often each digit was taken for each, from a table with the columns `actual` and `predicted`.
+    """Draw how often each digit was taken for each, and totals, from a table with columns `actual` and `predicted`.
 
     The diagonal, which holds nearly everything, stands apart: only the errors are coloured.
     """
@@ -137,26 +138,34 @@ def confusion(predictions: pd.DataFrame) -> Figure:
     counts = np.zeros((classes, classes), int)
     np.add.at(counts, (predictions["actual"], predictions["predicted"]), 1)
     errors = counts * ~np.eye(classes, dtype=bool)
-    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(np.ma.masked_equal(errors, 0), cmap="Oranges", vmin=0, vmax=max(1, errors.max()))
+    axes.imshow(errors, cmap=ERRORS, vmin=0, vmax=max(1, errors.max()))
     for actual, predicted in np.ndindex(classes, classes):
         count = counts[actual, predicted]
         if actual == predicted:
             rate = count / max(1, counts[actual].sum())
-            axes.text(predicted, actual, f"{count}\n{rate:.1%}", ha="center", va="center", size=8, color=BLUE)
+            _write(axes, predicted, actual, f"{count:,}\n{rate:.1%}", size=9, color=BLUE)
         elif count:
-            colour = "white" if count > 0.6 * errors.max() else "black"
-            axes.text(predicted, actual, str(count), ha="center", va="center", color=colour)
+            _write(axes, predicted, actual, f"{count:,}")
+    for label in range(classes):
+        _write(axes, classes, label, f"{counts[label].sum():,}")
+        _write(axes, label, classes, f"{counts[:, label].sum():,}")
+    _write(axes, classes, classes, f"{counts.sum():,}")
     axes.set(
-        title=f"{errors.sum()} of {len(predictions):,} test {ITEM}s misread",
+        title=f"{errors.sum():,} of {len(predictions):,} test {ITEM}s misread",
         xlabel=f"predicted {ITEM}",
         ylabel=f"actual {ITEM}",
-        xticks=range(classes),
-        yticks=range(classes),
-        xticklabels=CLASSES,
-        yticklabels=CLASSES,
+        xlim=(-0.5, classes + 0.5),
+        ylim=(classes + 0.5, -0.5),
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(range(classes + 1), [*CLASSES, "all"])
+        axis.set_ticks(np.arange(classes) + 0.5, minor=True)
+    axes.tick_params(which="both", length=0)
+    axes.grid(which="minor", color="0.85", linewidth=0.6)
+    axes.axhline(classes - 0.5, color="black", linewidth=0.8)
+    axes.axvline(classes - 0.5, color="black", linewidth=0.8)
     return figure
 
 

@@ -103,7 +103,12 @@ def test_misread_shows_the_most_confident_errors_first():
 def test_confusion_counts():
     axes = figures.confusion(predictions(5)).axes[0]
     assert axes.get_title() == f"5 of 100 test {ITEM}s misread"
-    assert [text.get_text() for text in axes.texts][:2] == ["9\n90.0%", "1"]
+    words = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert words[0, 0] == "9\n90.0%"
+    assert words[0, 1] == "1"
+    assert (0, 2) not in words
+    assert [words[10, column] for column in range(11)] == ["9", *4 * ["10"], "11", *4 * ["10"], "100"]
+    assert [words[row, 10] for row in range(10)] == 10 * ["10"]
 
 
 def test_samples_count_the_classes():
