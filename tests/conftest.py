@@ -31,6 +31,8 @@ TRACKED = [
     "dvc.yaml",
     "requirements.lock",
     ".dvc/config",
+    ".dvc/plots",
+    ".dvc/plots.html",
     ".dvcignore",
     ".gitignore",
 ]

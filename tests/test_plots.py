@@ -1,0 +1,78 @@
+"""`dvc plots` draws, in a real browser, without the network."""
+
+import hashlib
+import re
+from collections import Counter
+
+import browser
+import pandas as pd
+import pytest
+from browser import needs_browser
+from conftest import ROOT, Project
+
+from lenet.errors import PipelineError
+from tools import plots_page
+
+PAGE = (ROOT / plots_page.PAGE).read_text()
+SCRIPT = re.compile("<script[^>]*>(.*?)</script>", re.DOTALL)
+CELL = r'aria-label="predicted: (\d); actual: (\d); count: (\d+)"'
+
+
+def test_the_page_is_what_the_tool_makes():
+    *scripts, _ = SCRIPT.findall(PAGE)
+    assert [hashlib.sha256(script.encode()).hexdigest() for script in scripts] == list(plots_page.SCRIPTS.values())
+    assert plots_page.page(scripts, (ROOT / plots_page.LICENSES).read_text()) == PAGE
+
+
+def test_another_script_is_refused(monkeypatch):
+    monkeypatch.setattr(plots_page, "npm_file", lambda *_, **__: b"another")
+    with pytest.raises(PipelineError, match=r"the script of vega@\S+ has the SHA-256 \w{64} instead of \w{64}"):
+        plots_page.fetch(next(iter(plots_page.SCRIPTS)))
+
+
+def check_page(project: Project, tables: list[pd.DataFrame]) -> None:
+    """Check that the page which DVC has written is drawn, with the confusions in `tables`, one for each revision."""
+    page = project.root / "dvc_plots/index.html"
+    dom = browser.dump(page, project.root.parent / "profile")
+    drawn = re.findall(r'<div id="(?!metrics_)(\w+)"|<svg [^>]*class="(marks)"', dom)
+    assert [name or svg for name, svg in drawn] == ["loss", "marks", "accuracy", "marks", "confusion", "marks"]
+
+    counts = [Counter(zip(table["predicted"], table["actual"], strict=True)) for table in tables]
+    cells = Counter((str(x), str(y), str(n)) for count in counts for (x, y), n in count.items())
+    assert Counter(re.findall(f"<text {CELL}", dom)) == cells
+    # Only the errors are coloured.
+    assert Counter(re.findall(f"<path {CELL}", dom)) == Counter(
+        {cell: n for cell, n in cells.items() if cell[0] != cell[1]}
+    )
+
+    resources = re.findall(r'\s(?:src|href)="([^"]*)"', SCRIPT.sub("", dom))
+    assert "static/workspace_metrics_misread.png" in resources
+    assert [name for name in resources if name != "#" and not (page.parent / name).is_file()] == []
+
+
+@needs_browser
+def test_show_and_diff(project: Project):
+    path = project.root / "models/predictions.csv"
+    committed = pd.read_csv(path)
+    another = committed.assign(predicted=committed["actual"].where(committed["index"] % 9 > 0, 3))
+    path.unlink()  # it may be a link into DVC's cache
+    another.to_csv(path, index=False)
+    project.run("dvc", "commit", "--force", "evaluate")
+    project.run("dvc", "plots", "show")
+    check_page(project, [another])
+    project.run("dvc", "plots", "diff")
+    check_page(project, [committed, another])
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_queued_experiment(project: Project):
+    project.run("dvc", "exp", "run", "--queue", "--name", "shorter", "-S", "train.epochs=1")
+    project.run("dvc", "exp", "run", "--run-all")
+    project.run("dvc", "plots", "diff", "HEAD", "shorter", "workspace")
+    tables = []
+    for rev in ("HEAD", "shorter"):
+        project.run("dvc", "get", ".", "models/predictions.csv", "--rev", rev, "--out", f"{rev}.csv")
+        tables.append(pd.read_csv(project.root / f"{rev}.csv"))
+    assert not tables[0].equals(tables[1])
+    check_page(project, [*tables, tables[0]])
