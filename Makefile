@@ -18,7 +18,7 @@ repro: .venv/runtime ## run what is out of date and compare the metrics with tho
 	$(VENV)/dvc metrics diff --all
 
 test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
-	$(VENV)/python -m pytest -n 2 -m "not slow"
+	$(VENV)/python -m pytest -n 2 -m "not slow and not recorded"
 
 verify: .venv/runtime ## run the pipeline of the last commit again from nothing and compare the results with it
 	$(VENV)/python -m tools.verify

@@ -32,10 +32,10 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
     # `disable=None`: no bar where the output is no terminal; the lines are the same in both.
     for row in tqdm(rows, total=train.epochs, unit="epoch", disable=None, leave=False):
         epochs.append(row)
+        history.write(pd.DataFrame(epochs))  # at each epoch, for those who watch the file
         tqdm.write(_line(row, train.epochs))
 
     model.write(lenet5)
-    history.write(pd.DataFrame(epochs))
     last = epochs[-1]
     metrics = {"loss": last.train_loss, "accuracy": last.train_accuracy, "arithmetic": arithmetic}
     files.write_json(Path("metrics/train.json"), metrics | machine(device))

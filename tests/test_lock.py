@@ -28,11 +28,11 @@ def edit(path: str, old: str, new: str) -> Callable[[Project], None]:
     return lambda project: project.edit(path, old, new)
 
 
-LAST = STAGES[-1]
+LAST = "plot"  # no stage reads what it writes
 
 
-def forget_the_last(project: Project) -> None:
-    """Remove the last stage from dvc.yaml and dvc.lock: its outputs stay as they are, whoever painted them."""
+def forget(project: Project) -> None:
+    """Remove a stage from dvc.yaml and dvc.lock: its outputs stay as they are, whoever painted them."""
     for name in ("dvc.yaml", "dvc.lock"):
         file = project.root / name
         content = yaml12.load(file.read_bytes(), name)
@@ -51,7 +51,7 @@ TAMPERINGS = {
     ),
     "a param edited": (
         edit("params.yaml", "lr: 0.1", "lr: 0.06"),
-        [r"train: its params section train is not the one in dvc\.lock"],
+        [rf"{stage}: its params section train is not the one in dvc\.lock" for stage in ("train", "report")],
     ),
     "a section removed": (
         edit("params.yaml", "evaluate:\n  calibration_bins: 15", ""),
@@ -82,7 +82,7 @@ TAMPERINGS = {
         [rf"{LAST}: is in dvc\.yaml", r"draw: is in dvc\.lock"],
     ),
     "a stage removed everywhere": (
-        forget_the_last,
+        forget,
         [
             rf"{LAST}: stages/{LAST}\.py is there, but dvc\.yaml has no such stage",
             *(rf"{re.escape(path)}: is written by no stage in dvc\.yaml" for path in sorted(PIPELINE[LAST].outputs)),
@@ -101,8 +101,8 @@ TAMPERINGS = {
         [r"train: its output models/history\.csv is in dvc\.lock, but not in dvc\.yaml"],
     ),
     "a dep removed": (
-        edit("dvc.yaml", "      - lenet/augment.py\n", ""),
-        [r"train: its dep lenet/augment\.py is in dvc\.lock, but not in dvc\.yaml"],
+        edit("dvc.yaml", "      - stages/train.py\n", ""),
+        [r"train: its dep stages/train\.py is in dvc\.lock, but not in dvc\.yaml"],
     ),
     "an output added": (
         edit(

@@ -7,7 +7,12 @@ from dvc.repo import Repo
 from stages import __main__ as launcher
 from tools.pipeline import affected
 
-MODULES = sorted(str(path.relative_to(ROOT)) for room in ("lenet", "stages") for path in (ROOT / room).rglob("*.py"))
+FILES = sorted(
+    str(path.relative_to(ROOT))
+    for room in ("lenet", "stages")
+    for path in (ROOT / room).rglob("*.*")
+    if path.is_file() and "__pycache__" not in path.parts
+)
 
 
 def first_of_its_kind(changes: list[str]) -> list:
@@ -33,7 +38,7 @@ def runs(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:dvc")
-@pytest.mark.parametrize("path", first_of_its_kind([*MODULES, "requirements.lock"]))
+@pytest.mark.parametrize("path", first_of_its_kind([*FILES, "requirements.lock"]))
 def test_a_comment_in_a_file(path, standin: Project, monkeypatch: pytest.MonkeyPatch):
     file = standin.root / path
     file.write_text(file.read_text() + "# a comment\n")

@@ -92,7 +92,7 @@ def stages() -> str:
     """Return the table of the stages, from dvc.yaml."""
     rows = []
     for name, stage in pipeline.read(Path()).items():
-        data = [dep for dep in stage.deps if not dep.endswith((".py", ".lock"))]
+        data = [dep for dep in stage.deps if not dep.startswith(("lenet/", "stages/", "requirements"))]
         cached = [path for path, is_cached in stage.outputs.items() if is_cached]
         tracked = [path for path, is_cached in stage.outputs.items() if not is_cached]
         if len(tracked) > 1:
@@ -104,8 +104,9 @@ def stages() -> str:
 def reruns() -> str:
     """Return the table of what re-runs after which change, from dvc.yaml."""
     pipe = pipeline.read(Path())
-    modules = [str(path) for room in ("lenet", "stages") for path in sorted(Path(room).rglob("*.py"))]
-    changes = [*modules, "requirements.lock", *(f"{section}" for section in pipeline.load(Path("params.yaml")))]
+    files = [path for room in ("lenet", "stages") for path in sorted(Path(room).rglob("*.*"))]
+    code_files = [str(path) for path in files if path.is_file() and "__pycache__" not in path.parts]
+    changes = [*code_files, "requirements.lock", *(f"{section}" for section in pipeline.load(Path("params.yaml")))]
     groups: dict[tuple[str, ...], list[str]] = {}
     for change in changes:
         groups.setdefault(tuple(pipeline.affected(pipe, change)), []).append(change)

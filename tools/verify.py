@@ -117,7 +117,8 @@ def _weigh(clone: Path, recorded: Record, found: Record, tainted: list[str], fil
     for stage in tainted:
         if stage == TRAINING:
             continue
-        needed = [path for path in pipeline.read(clone)[stage].deps if path in _all_paths(recorded)]
+        entry = pipeline.read(clone)[stage]
+        needed = [path for path in entry.deps if path in _all_paths(recorded)]
         missing = [path for path in needed if not (clone / path).exists() and path not in files]
         if missing := [path for path in missing if not path.startswith(str(DATA))]:
             unchecked.append(f"{stage}: {', '.join(missing)}, as recorded, is not here (dvc pull may bring it)")
@@ -125,8 +126,11 @@ def _weigh(clone: Path, recorded: Record, found: Record, tainted: list[str], fil
         _put(clone, files)
         _stage(clone, "download")
         _stage(clone, stage)
-        for path in recorded.hashes[stage]:
-            before = _git_show(path) if path not in files else files[path]
+        for path, cached in entry.outputs.items():
+            if cached and path not in files:
+                unchecked.append(f"{stage}: {path}, as recorded, is not here (dvc pull may bring it)")
+                continue
+            before = files[path] if cached else _git_show(path)
             if words := _beyond_rounding(path, before, (clone / path).read_bytes()):
                 wrong.append(f"{stage}: {path}, made from what is recorded before it, {words}")
         _git("checkout", "--quiet", ".", cwd=clone)

@@ -16,6 +16,17 @@ def read(path: Path, cure: str) -> bytes:
         raise PipelineError(f"{path} can't be read: {error.strerror}; {cure}") from None
 
 
+def read_json(path: Path, cure: str) -> dict[str, Any]:
+    """Return the JSON object in `path`; raise PipelineError, which ends with `cure`, if there is none."""
+    try:
+        content = json.loads(read(path, cure))
+    except ValueError as error:
+        raise PipelineError(f"{path} is no JSON: {error}; {cure}") from None
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} holds no JSON object; {cure}")
+    return content
+
+
 def write(path: Path, data: bytes) -> None:
     """Write `data` to `path`, which holds either what it held before or all of `data`, whatever happens.
 

@@ -1,6 +1,5 @@
 """The mean and standard deviation of the training images' pixels / 255, metrics/stats.json."""
 
-import json
 import math
 from pathlib import Path
 
@@ -12,8 +11,8 @@ PATH = Path("metrics/stats.json")
 
 def read() -> tuple[float, float]:
     """Return mean and standard deviation; raise PipelineError if the file is missing or holds no such numbers."""
+    stats = files.read_json(PATH, "run dvc repro stats")
     try:
-        stats = json.loads(files.read(PATH, "run dvc repro stats"))
         mean, std = float(stats["mean"]), float(stats["std"])
     except (ValueError, KeyError, TypeError, OverflowError):
         mean, std = math.nan, math.nan

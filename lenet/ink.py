@@ -1,0 +1,63 @@
+"""From a picture of a digit to 28×28 pixels like MNIST's.
+
+The rule is MNIST's own (LeCun et al., 1998, section III.A, and what its images show): the ink, scaled so that its
+longer side takes 20 pixels, is moved by whole pixels so that its centre of mass comes to lie at (14, 14), counted from
+0, of 28×28. lenet/report/ink.js does the same to what is drawn on the report's page.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn.functional import interpolate
+
+from lenet.errors import PipelineError
+
+# The longer side, in pixels, at which ink is looked for: enough for its edges, few enough for photos of any size.
+_SIDE = 400
+# How much lighter or darker than paper, of 0 to 1, something must be to be ink.
+_CONTRAST = 0.12
+# The smallest share of the largest piece of ink that another must have, to be no speck.
+_SPECK = 0.05
+
+
+def like_mnist(grey: np.ndarray) -> np.ndarray:
+    """Return 28×28 pixels, uint8 from 0 (paper) to 255 (ink), of the digit in `grey` (uint8 H×W, from 0, black).
+
+    The ink may be dark on light paper or light on dark, and the light on the paper uneven. Raises PipelineError if
+    there is no ink.
+    """
+    ink = _ink(grey / 255)
+    rows, columns = (np.flatnonzero(ink.max(axis)) for axis in (1, 0))
+    cut = _resize(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 20)
+    page = np.zeros((3 * 28, 3 * 28))  # so large that what goes over an edge of the middle one is only cut off
+    top, left = (28 + math.floor(14 - centre + 0.5) for centre in ndimage.center_of_mass(cut))
+    page[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+    return (255 * page[28:56, 28:56]).round().astype(np.uint8)
+
+
+def _ink(image: np.ndarray) -> np.ndarray:
+    """Return where there is ink in `image` (float H×W, 0 to 1), and how much: float, 0 to 1."""
+    if max(image.shape) > _SIDE:
+        image = _resize(image, _SIDE)
+    if np.median(image) - image.min() < image.max() - np.median(image):
+        image = 1 - image  # light ink on dark paper
+    # Paper is what remains when all that is narrower than a third of the picture is filled from its surroundings.
+    paper = ndimage.grey_closing(image, max(3, max(image.shape) // 3), mode="nearest")
+    ink = paper - image
+    if ink.max() < _CONTRAST:
+        raise PipelineError("shows no ink: dark on light paper, or light on dark")
+    ink = ((ink / ink.max() - 0.15) / 0.7).clip(0, 1)
+    pieces, n = ndimage.label(ink, np.ones((3, 3)))
+    sizes = ndimage.sum_labels(ink, pieces, range(1, n + 1))
+    kept = 1 + np.flatnonzero(sizes >= _SPECK * sizes.max())
+    return np.where(np.isin(pieces, kept), ink, 0)
+
+
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    """Return `image` (float H×W, 0 to 1) with its longer side `side`."""
+    scale = side / max(image.shape)
+    size = [max(1, round(length * scale)) for length in image.shape]
+    resized = interpolate(torch.from_numpy(image)[None, None], size, mode="bilinear", antialias=True)
+    return resized[0, 0].clamp(0, 1).numpy()

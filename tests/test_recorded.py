@@ -1,0 +1,78 @@
+"""The trained network, as the last run of the pipeline left it: it reads what is drawn and photographed."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from browser import needs_browser
+from conftest import ROOT
+from PIL import Image
+from skimage.morphology import skeletonize
+from test_report import visit
+
+from lenet.data import idx
+from lenet.ink import like_mnist
+from lenet.model import from_bytes, predict
+
+pytestmark = pytest.mark.recorded
+
+SEVEN = [[(0.3, 0.2), (0.7, 0.2), (0.55, 0.5), (0.45, 0.85)]]
+FOUR = [[(0.4, 0.15), (0.3, 0.55), (0.75, 0.55)], [(0.62, 0.3), (0.6, 0.9)]]
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    return tuple(
+        idx.decode((ROOT / f"data/mnist/t10k-{name}-ubyte").read_bytes(), name)
+        for name in ("images-idx3", "labels-idx1")
+    )
+
+
+def strokes(image: np.ndarray) -> list[list[tuple[int, int]]]:
+    """Return the skeleton of `image` as strokes: a line between each two pixels of it that touch."""
+    pixels = {(int(x), int(y)) for y, x in np.argwhere(skeletonize(image > 127))}
+    steps = ((1, 0), (0, 1), (1, 1), (1, -1))
+    lines = [[(x, y), (x + dx, y + dy)] for x, y in sorted(pixels) for dx, dy in steps if (x + dx, y + dy) in pixels]
+    return lines or [[place] for place in sorted(pixels)]
+
+
+@needs_browser
+def test_the_page_of_the_run(tmp_path):
+    images, labels = digits()
+    model = from_bytes((ROOT / "models/lenet5.safetensors").read_bytes(), "the model")
+    logits = predict(model, torch.tensor(images[:1000])[:, None]).numpy()
+    drawn = [strokes(image) for image in images[:500]]
+    text = (ROOT / "report.html").read_text()
+    seen = visit(text, images[:1000], tmp_path, drawings=[SEVEN, FOUR], strokes=drawn)
+    assert np.abs(np.array(seen["logits"]) - logits).max() <= 1e-6 * np.abs(logits).max()
+    assert (np.argmax(seen["logits"], 1) == logits.argmax(1)).all()
+    assert [drawing["answer"][0] for drawing in seen["drawings"]] == ["7", "4"]
+    assert (np.array(seen["read"]) == labels[:500]).mean() >= 0.97
+
+
+def test_predict_reads_photos():
+    """Dark on light and light on dark paper, in JPEG, with uneven light and noise, small or large."""
+    images, labels = digits()
+    model = from_bytes((ROOT / "models/lenet5.safetensors").read_bytes(), "the model")
+    random = np.random.default_rng(0)
+    light = np.linspace(0.55, 1, 280)[None, :] * np.linspace(0.8, 1, 280)[:, None]
+    kinds = {
+        "as it is": lambda image: image,
+        "dark ink": lambda image: 255 - image,
+        "a photo": lambda image: jpeg(light * (255 - 0.8 * enlarged(image)) + random.normal(0, 4, (280, 280))),
+        "chalk": lambda image: jpeg(light * (50 + 0.7 * enlarged(image))),
+    }
+    for name, kind in kinds.items():
+        seen = torch.tensor(np.array([like_mnist(kind(image)) for image in images[:200]]))
+        correct = predict(model, seen[:, None]).argmax(1).numpy() == labels[:200]
+        assert correct.mean() >= 0.97, name
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((280, 280), Image.Resampling.BICUBIC), float)
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=60)
+    return np.array(Image.open(buffer))

@@ -1,0 +1,68 @@
+"""Read pictures of digits with the trained network: `python -m tools.predict FILE…`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lenet.data.dataset import CLASSES
+from lenet.errors import PipelineError, run
+from lenet.ink import like_mnist
+from lenet.model import from_bytes, predict
+
+MODEL = Path("models/lenet5.safetensors")
+
+
+def main() -> None:
+    """Print for each file its digit and the probability of each class."""
+    parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a PNG or JPEG of one digit")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep what the network saw, 28×28 pixels, as PNG")
+    options = parser.parse_args()
+    if not MODEL.exists():
+        raise PipelineError(f"there is no {MODEL}: run make repro, or dvc pull where there is a remote")
+    model = from_bytes(MODEL.read_bytes(), str(MODEL))
+    mistakes = []
+    for file in options.files:
+        try:
+            pixels = like_mnist(read(file))
+        except PipelineError as error:
+            mistakes.append(f"{file} {error}")
+            continue
+        chances = predict(model, torch.from_numpy(pixels)[None, None])[0].softmax(0).tolist()
+        best = max(range(len(CLASSES)), key=chances.__getitem__)
+        others = ", ".join(f"{name} {chance:.1%}" for name, chance in zip(CLASSES, chances, strict=True))
+        print(f"{file}: {CLASSES[best]} ({others})")
+        if options.save:
+            options.save.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - pixels).save(options.save / f"{file.stem}.png")
+    if mistakes:
+        raise PipelineError("\n".join(mistakes))
+
+
+def read(file: Path) -> np.ndarray:
+    """Return the picture in `file` as brightness, uint8 H×W, turned as its EXIF data say; what is transparent is paper.
+
+    Raises PipelineError if the file holds no picture.
+    """
+    try:
+        with Image.open(file, formats=["PNG", "JPEG"]) as picture:
+            upright = ImageOps.exif_transpose(picture)
+    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
+        raise PipelineError("is neither a PNG nor a JPEG of usual size") from None
+    except OSError as error:
+        raise PipelineError(f"can't be read: {error.strerror or 'it is damaged'}") from None
+    if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        upright = Image.fromarray((np.asarray(upright) / 257).astype(np.uint8))
+    grey, alpha = np.moveaxis(np.asarray(upright.convert("RGBA").convert("LA"), float), 2, 0)
+    paper = (
+        255 * (np.average(grey, weights=alpha) < 128) if alpha.any() else 0
+    )  # white behind dark ink, black behind light
+    blended: np.ndarray = (grey * alpha + paper * (255 - alpha)) / 255
+    return blended.round().astype(np.uint8)
+
+
+if __name__ == "__main__":
+    run(main)
