@@ -42,7 +42,9 @@ def while_running(moment: str, project: Project, *command: str, edit: Callable[[
     return process.wait(60), log.read_text()
 
 
-@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (place > 2)) for place, kind in enumerate(EDITS)]
+)
 def test_an_edit_in_the_work_tree(kind, standin: Project):
     moment, path, change, named = EDITS[kind]
     stage = moment.split()[0]

@@ -62,6 +62,7 @@ def test_the_scores_are_those_of_the_saved_model(finished: Project):
     assert scores["calibration_error"] == pytest.approx(sum(gaps) / 100, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_clean_clone_makes_the_same_bytes(project: Project):
     project.run("git", "clone", "--quiet", ".", "../clone")
     clone = Project(project.root.parent / "clone", project.env["MNIST_MIRROR"])
@@ -70,6 +71,7 @@ def test_a_clean_clone_makes_the_same_bytes(project: Project):
     assert clone.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_only_what_it_affects(project: Project):
     project.repro(MNIST_MIRROR="/nonexistent")
     output = project.run("dvc", "exp", "run", "-S", "train.lr=1e-3", MNIST_MIRROR="/nonexistent")

@@ -58,6 +58,7 @@ def test_the_committed_params_through_a_remote(standin: Project, colleague: Proj
     assert colleague.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_an_experiment_through_a_remote(standin: Project, colleague: Project):
     standin.run("dvc", "exp", "run", "--name", "slower", "-S", "train.lr=0.02")
     standin.run("dvc", "exp", "push", "origin", "slower")

@@ -1,13 +1,17 @@
 import fakes
+import numpy as np
 import pytest
 import torch
 from conftest import PARAMS, configured
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lenet.augment import AugmentConfig
+from lenet.compute import ComputeConfig
+from lenet.data.folds import SplitConfig
 from lenet.errors import PipelineError
 from lenet.model import LeNet5
 from lenet.training import Epoch, TrainConfig, fit, lr_factor
+from stages import train as stage
 from tools import bench
 from tools.recipes import TUTORIAL
 
@@ -170,3 +174,24 @@ def test_divergence_in_the_last_step(n_val):
 def test_a_batch_larger_than_the_training_set():
     with pytest.raises(PipelineError, match=r"train\.batch_size is 61, but only 60 images train: set it to 60 or less"):
         run(changed(CONFIG, batch_size=61))
+
+
+def test_the_history_grows_epoch_by_epoch(tmp_path, monkeypatch):
+    """For those who watch the file: it is whole at each moment."""
+    monkeypatch.chdir(tmp_path)
+    images = np.zeros((20, 28, 28), np.uint8)
+    monkeypatch.setattr(stage.mnist, "read", lambda _: stage.mnist.Digits(images, images[:, 0, 0]))
+    monkeypatch.setattr(stage.stats, "read", lambda: (0.1, 0.3))
+    lengths = []
+
+    def rows(*_):
+        for epoch in (1, 2, 3):
+            if stage.history.PATH.exists():
+                lengths.append(len(stage.history.read()))
+            yield Epoch(epoch, 0.1, 1.0, 0.5, None, None)
+
+    monkeypatch.setattr(stage, "fit", rows)
+    sections = (SplitConfig, "split"), (ComputeConfig, "compute"), (TrainConfig, "train")
+    stage.main(*(configured(kind, name) for kind, name in sections))
+    assert lengths == [1, 2]
+    assert len(stage.history.read()) == 3

@@ -10,6 +10,7 @@ shared. The exit status says what is known then:
 2  can't be asked: there are uncommitted changes, or other packages are installed than requirements.lock names
 """
 
+import argparse
 import hashlib
 import io
 import json
@@ -64,9 +65,16 @@ class Record:
 
 def main() -> int:
     """Print a table of the stages and a verdict; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="leave the clone there, with all that the run wrote"
+    )
+    keep = parser.parse_args().keep
     _refuse_what_cannot_be_asked()
+    if keep and keep.exists():
+        raise PipelineError(f"{keep} is there already: name another folder to keep the clone in")
     with tempfile.TemporaryDirectory() as folder:
-        clone = _clone(Path(folder, "project"))
+        clone = _clone(keep or Path(folder, "project"))
         stages = pipeline.read(clone)
         wrong = lock.problems(clone)
         if wrong:

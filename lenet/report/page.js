@@ -215,17 +215,19 @@ function chart(title, xName, x, y, xTicks, yTicks) {
   return svg;
 }
 
-// Ticks at 1, 2 and 5 times powers of ten; where these are many, only at the powers.
+// Ticks at 1, 2 and 5 times powers of ten; where these are many, only at the powers; where they are few, at the ends.
 function decades(low, high) {
   const powers = Array.from({length: 12}, (_, i) => 10 ** (i - 6)), within = value => value >= low && value <= high;
   const all = powers.flatMap(power => [1, 2, 5].map(times => +(times * power).toPrecision(1))).filter(within);
+  if (all.length < 2) return [low, high].map(value => +value.toPrecision(2));
   return all.length > 8 ? powers.map(power => +power.toPrecision(1)).filter(within) : all;
 }
 
 // Lines by epoch: `lines` are [column, name, colour]. The pointer and the arrow keys read values off.
 function curves(title, lines, log, format) {
   const history = data.history, drawn = lines.filter(([key]) => history.some(row => row[key] !== null));
-  const values = drawn.flatMap(([key]) => history.map(row => row[key])), most = Math.max(...values);
+  const at0 = value => log ? Math.max(value, 1e-6) : value; // which has no place on a logarithmic axis
+  const values = drawn.flatMap(([key]) => history.map(row => at0(row[key]))), most = Math.max(...values);
   const [low, high] = log ? [Math.min(...values) * 0.85, most * 1.15] : [0, most * 1.05 || 1];
   const x = axis(1, history.length, BOX.left + 6, BOX.right - 6);
   const y = axis(low, high, BOX.bottom, BOX.top, log ? Math.log : undefined);
@@ -234,7 +236,7 @@ function curves(title, lines, log, format) {
   const svg = chart(title, "epoch", x, y, epochs.map(epoch => [epoch, epoch]), ticks.map(value => [value, log ? value : +value.toPrecision(2)]));
   const cursor = make("line", {class: "axis", y1: BOX.top, y2: BOX.bottom}), readout = make("text", {class: "readout", x: BOX.right, y: 12, "text-anchor": "end"});
   for (const [key, , paint] of drawn) {
-    const points = history.map(row => [x(row.epoch), y(row[key])]);
+    const points = history.map(row => [x(row.epoch), y(at0(row[key]))]);
     svg.append(make("path", {d: `M${points.map(at => at.map(v => v.toFixed(1)).join(" ")).join("L")}`, fill: "none", stroke: paint, "stroke-width": 2}));
     for (const [cx, cy] of points) svg.append(make("circle", {cx, cy, r: 2.5, fill: paint}));
   }
