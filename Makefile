@@ -11,7 +11,7 @@ endif
 INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: repro test verify bench lint docs lock
+.PHONY: repro test verify bench fleet lint docs lock
 
 repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -27,6 +27,8 @@ bench: .venv/runtime ## measure the speed of training
 	$(VENV)/dvc repro --quiet
 	$(VENV)/python -m tools.bench
 
+fleet: .venv/fleet ## install what python -m tools.fleet needs besides: Dask, and SSH for DVC
+
 lint: .venv/dev ## check style, formatting and types
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
@@ -38,16 +40,22 @@ docs: .venv/runtime ## write the parts of README.md and docs/ that are made of o
 lock: .venv/dev ## pin what pyproject.toml asks for, again
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml \
 		--output-file requirements.lock
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group fleet \
+		--constraint requirements.lock --output-file requirements-fleet.lock
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group dev \
-		--constraint requirements.lock --output-file requirements-dev.lock
+		--constraint requirements.lock --constraint requirements-fleet.lock --output-file requirements-dev.lock
 
 .venv/runtime: requirements.lock | .venv/bin/python
 	$(INSTALL) $<
 	@touch $@
 
-.venv/dev: requirements-dev.lock | .venv/bin/python
+.venv/fleet: requirements-fleet.lock | .venv/bin/python
 	$(INSTALL) $<
 	@touch $@ .venv/runtime
+
+.venv/dev: requirements-dev.lock | .venv/bin/python
+	$(INSTALL) $<
+	@touch $@ .venv/runtime .venv/fleet
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but \

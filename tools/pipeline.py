@@ -22,9 +22,14 @@ class Stage:
 
 def read(root: Path) -> dict[str, Stage]:
     """Return the stages in `root`'s dvc.yaml by name, in its order; raise PipelineError if it holds none."""
+    return parse(load(root / "dvc.yaml"))
+
+
+def parse(content: Any) -> dict[str, Stage]:
+    """Return the stages in `content`, that of a dvc.yaml, likewise."""
     stages = {}
     try:
-        for name, entry in load(root / "dvc.yaml")["stages"].items():
+        for name, entry in content["stages"].items():
             outputs = {}
             for listed in [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]:
                 for path, options in listed.items() if isinstance(listed, dict) else [(listed, {})]:

@@ -1,0 +1,214 @@
+"""The parts of Dask's cluster: the scheduler, and the worker on each host."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+from distributed import Nanny, Scheduler
+
+from lenet import packages
+from lenet.errors import PipelineError
+from tools.fleet import arithmetic
+from tools.fleet.queue import git
+
+# How long a worker waits for a scheduler, and a lost one, in seconds.
+PATIENCE = 600
+NAMES = {"cores": "core", "gpu": "GPU"}
+
+dask.config.set(
+    {
+        # A host that is silent for so long is given up, and what ran there runs elsewhere.
+        "distributed.scheduler.worker-ttl": "20s",
+        "distributed.comm.timeouts.tcp": "20s",
+        # That a host dies is not the fault of the experiment that ran there.
+        "distributed.scheduler.allowed-failures": 20,
+        # What Dask is to expect of a task before it has seen one, so that it spreads them evenly.
+        "distributed.scheduler.default-task-durations": {"fleet": "60s"},
+        # The memory of a training is not in the worker's own process.
+        **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause", "terminate")},
+    }
+)
+for logger in ("distributed", "tornado", "asyncio"):
+    logging.getLogger(logger).setLevel(logging.CRITICAL)
+
+
+def serve_scheduler(host: str, port: int) -> int:
+    """Hand out experiments until Ctrl-C."""
+
+    async def serve() -> None:
+        async with Scheduler(host=host, port=port, dashboard=False) as scheduler:
+            print(f"scheduler: {scheduler.address}", flush=True)
+            await scheduler.finished()
+
+    try:
+        asyncio.run(serve())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PipelineError(
+            f"the scheduler can't listen on {host}:{port}: {reason}; name others by --host and --port"
+        ) from None
+    return 0
+
+
+def serve_worker(address: str, cores: int | None) -> int:
+    """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back."""
+    check_address(address)
+    _check_host()
+    found = arithmetic.measure()
+    layouts = layout(cores or len(os.sched_getaffinity(0)), found["gpus"])
+    print(
+        f"worker on {socket.gethostname()}: {' + '.join(describe(resources(one, found)) for one in layouts)}",
+        flush=True,
+    )
+    lost = time.monotonic()
+    while time.monotonic() - lost < PATIENCE:
+        if _reachable(address):
+            print(f"connected to {address}", flush=True)
+            if asyncio.run(_serve(address, layouts, found)):
+                return 1
+            print("the scheduler has gone: waiting for it", flush=True)
+            lost = time.monotonic()
+        time.sleep(1)
+    raise PipelineError(f"there has been no scheduler at {address} for {PATIENCE // 60} minutes", status=1)
+
+
+def check_address(address: str) -> None:
+    """Raise PipelineError unless `address` is one of a scheduler."""
+    host, separator, port = address.removeprefix("tcp://").rpartition(":")
+    if not address.startswith("tcp://") or not separator or not host or not port.isdigit():
+        raise PipelineError(f"the scheduler's address is {address!r}, but must be like tcp://10.0.0.1:8786")
+
+
+def _reachable(address: str) -> bool:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, Any]) -> bool:
+    """Work for the scheduler until it goes; return whether this host has left on its own."""
+    nannies = [
+        Nanny(
+            address,
+            nthreads=one["cores"],
+            env={"CUDA_VISIBLE_DEVICES": one["gpu"]} if one["gpu"] is not None else {},
+            resources=resources(one, found),
+            name=f"{socket.gethostname()}:{os.getpid()}:{number}",
+            local_directory=str(Path(".dvc/tmp/fleet").resolve()),
+            dashboard=False,
+            death_timeout=30,
+            preload=["tools.fleet.work"],
+        )
+        for number, one in enumerate(layouts)
+    ]
+    try:
+        await asyncio.gather(*nannies)
+        await asyncio.gather(*(nanny.finished() for nanny in nannies))
+    except (TimeoutError, OSError, RuntimeError):
+        pass  # the scheduler has gone before they were ready
+    finally:
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+    return _reachable(address)
+
+
+def layout(cores: int, gpus: int) -> list[dict[str, Any]]:
+    """Return the worker processes of a host: one for each GPU, each with its share of the cores; without GPUs, one.
+
+    `CUDA_VISIBLE_DEVICES`, where it is set, says which GPUs there are.
+    """
+    if not gpus:
+        return [{"cores": cores, "gpu": None}]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+    return [{"cores": max(1, cores // gpus), "gpu": name} for name in names[:gpus]]
+
+
+def describe(offer: dict[str, float]) -> str:
+    """Return in words what is offered."""
+    words = [f"{offer[what]:.0f} {name}{'s' * (offer[what] != 1)}" for what, name in NAMES.items() if what in offer]
+    return " and ".join(words)
+
+
+def resources(one: dict[str, Any], found: dict[str, Any]) -> dict[str, float]:
+    """Return what a worker process offers, in Dask's way: an amount of each thing.
+
+    An experiment takes cores, or a GPU, and asks for a mark. So hosts with other code of the fleet or, where it
+    matters, other arithmetic never get one.
+    """
+    devices = ["cpu", *(["cuda"] if one["gpu"] is not None else [])]
+    marks = [mark(device, known_as) for device in devices for known_as in (found[device], "any")]
+    return dict.fromkeys(["cores", *marks], float(one["cores"])) | ({"gpu": 1.0} if "cuda" in devices else {})
+
+
+def mark(device: str, fingerprint: str) -> str:
+    """Return the name of what a worker offers that has this code of the fleet, and on `device` that arithmetic."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    return f"{code.hexdigest()[:8]} {device} {fingerprint}"
+
+
+def _check_host() -> None:
+    """Raise PipelineError, a line for each thing that this host lacks."""
+    missing = []
+    if not Path("dvc.yaml").exists() or not Path(".git").exists():
+        raise PipelineError("here is no clone of the project: start the worker in one")
+    if drift := packages.drift(Path("requirements.lock").read_text()):
+        missing.append(f"not the packages of requirements.lock: {', '.join(drift)}; make fleet installs them")
+    if not shutil.which("git"):
+        missing.append("there is no git on PATH: install it")
+    else:
+        missing += remotes_missing()
+        if not missing:
+            missing += _unreachable()
+    if missing:
+        raise PipelineError("\n".join(missing))
+
+
+def remotes_missing() -> list[str]:
+    """Return a line for each remote that the clone here does not name."""
+    lines = []
+    try:
+        git("remote", "get-url", "origin")
+    except PipelineError:
+        lines.append("there is no Git remote origin: git remote add origin URL names one that all hosts reach")
+    done = subprocess.run([sys.executable, "-m", "dvc", "remote", "default"], text=True, stdout=subprocess.PIPE)
+    if done.returncode or not done.stdout.strip() or "No default" in done.stdout:
+        lines.append("there is no default DVC remote: dvc remote add --local --default NAME URL names one")
+    return lines
+
+
+def _unreachable() -> list[str]:
+    lines = []
+    try:
+        git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")
+    except PipelineError as error:
+        lines.append(f"the Git remote origin can't be written: {error}")
+    code = "from dvc.repo import Repo; odb = Repo().cloud.get_remote_odb(); odb.fs.exists(odb.path)"
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    if done.returncode:
+        lines.append(f"the DVC remote can't be reached: {(done.stderr.strip() or '?').splitlines()[-1]}")
+    return lines
+
+
+def objection(offer: dict[str, float], here: dict[str, Any], any_arithmetic: bool) -> str:
+    """Return why a host that offers that takes no part for a submitter who computes as `here`; "" if it does."""
+    if mark("cpu", "any") not in offer:
+        return "other code in tools/fleet: git pull there"
+    if not any_arithmetic and mark("cpu", here["cpu"]) not in offer:
+        return "other arithmetic, so other last bits: --any-arithmetic lets it take part"
+    return ""

@@ -1,0 +1,110 @@
+"""The experiments that `dvc exp run --queue` has queued, and the names that their content gives them."""
+
+import hashlib
+import json
+import pickle
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from dvc.repo import Repo
+from dvc.repo.experiments.queue.base import QueueEntry
+
+from lenet import yaml12
+from lenet.errors import PipelineError
+from tools import pipeline
+
+# Where the submitter leaves the commits of queued experiments for the hosts.
+PREFIX = "refs/fleet/"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment that someone wants to run.
+
+    Equal code, data, params and targets have equal `content`, whoever asks and whenever.
+    """
+
+    commit: str  # it holds the code and params; it is in DVC's stash
+    baseline: str  # the commit that the experiment belongs to
+    words: tuple[str, ...]  # the targets and switches of `dvc exp run`
+    label: str  # for people: the params that differ from the baseline's
+    content: str  # a hash
+    device: str
+    threads: int
+
+
+def git(*arguments: str, root: Path | str = ".") -> str:
+    """Run git in `root` and return what it prints; raise PipelineError with its last words if it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True)
+    if done.returncode:
+        said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise PipelineError(f"git {arguments[0]} failed: {said}", status=1)
+    return done.stdout
+
+
+def queued() -> list[tuple[QueueEntry, Experiment]]:
+    """Return the entries of DVC's queue, the oldest first, each with the experiment that it stands for."""
+    with Repo() as repo:
+        entries = list(repo.experiments.celery_queue.iter_queued())
+    return [(entry, read(entry.stash_rev, entry.baseline_rev)) for entry in entries]
+
+
+def remove(entries: Iterable[QueueEntry]) -> None:
+    """Take `entries` out of DVC's queue; those that somebody else has removed are no error."""
+    with Repo() as repo:
+        queue = repo.experiments.celery_queue
+        there = {entry.stash_rev for entry in queue.iter_queued()}
+        if names := [entry.name or entry.stash_rev for entry in entries if entry.stash_rev in there]:
+            queue.remove(names)
+
+
+def read(commit: str, baseline: str) -> Experiment:
+    """Return the experiment that DVC has stashed as `commit`."""
+    stages = pipeline.parse(yaml12.load(git("show", f"{commit}:dvc.yaml").encode(), "dvc.yaml"))
+    written = {path for stage in stages.values() for path in stage.outputs}
+    deps = {dep for stage in stages.values() for dep in stage.deps} - written
+    tracked = git("ls-tree", "-r", commit, "--", "dvc.yaml", *sorted(deps))
+    params = _params(commit)
+    # DVC's own record of how it was asked; the commit comes from this repository's own queue.
+    asked = pickle.loads(  # noqa: S301
+        subprocess.run(["git", "show", f"{commit}:.dvc/tmp/repro.dat"], stdout=subprocess.PIPE, check=True).stdout
+    )["kwargs"]
+    switches = sorted(f"--{name.replace('_', '-')}" for name, value in asked.items() if value is True)
+    words = [*switches, *asked["targets"]]
+    content = hashlib.sha256(json.dumps([tracked, params, words], sort_keys=True).encode()).hexdigest()[:10]
+    compute = params.get("compute", {})
+    return Experiment(
+        commit=commit,
+        baseline=baseline,
+        words=tuple(words),
+        label=label(params, _params(baseline)),
+        content=content,
+        device=str(compute.get("device", "cpu")),
+        threads=max(1, int(compute.get("threads", 1))),
+    )
+
+
+def _params(commit: str) -> dict[str, Any]:
+    return dict(yaml12.load(git("show", f"{commit}:params.yaml").encode(), "params.yaml"))
+
+
+def label(params: dict[str, Any], baseline: dict[str, Any]) -> str:
+    """Return in a few characters, fit for the name of a Git ref, in what `params` differ from `baseline`.
+
+    {train: {seed: 3}} against {train: {seed: 0}} is `seed3`; no difference is `same`.
+    """
+    flat, old = ({} if not tree else pd.json_normalize(tree).iloc[0].to_dict() for tree in (params, baseline))
+    differing = [f"{key.split('.')[-1]}{value}" for key, value in flat.items() if str(old.get(key)) != str(value)]
+    text = re.sub(r"[^A-Za-z0-9.]+", "-", "_".join(differing) or "same").replace("..", ".")
+    return text[:40].strip(".-")
+
+
+def finished(lines: str) -> dict[str, str]:
+    """Return the refs of experiments in `lines`, as git ls-remote and for-each-ref print them, by name."""
+    refs = re.findall(r"\brefs/exps/[0-9a-f]{2}/[0-9a-f]{38}/\S+", lines)
+    return {ref.rsplit("/", 1)[1]: ref for ref in refs}

@@ -1,0 +1,223 @@
+"""What a host does with an experiment: run it in a clone that nobody else uses, and hand over the result."""
+
+import fcntl
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from distributed import Reschedule, get_worker
+
+from lenet.errors import PipelineError
+from tools.fleet.queue import PREFIX, Experiment, finished, git
+
+# Everything of the fleet's own lies here, which Git ignores.
+FOLDER = Path(".dvc/tmp/fleet")
+# How many seconds the remotes may be away.
+PATIENCE = 600
+# With less space than this, a host runs nothing: bytes.
+SPACE = 200_000_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """An experiment, with what a host must know to run it."""
+
+    experiment: Experiment
+    author: tuple[str, str]  # of the commit that holds the result: name and address
+    gpu: bool
+    shared: bool  # whether the result goes to the remotes; else it stays in this clone's own repository and cache
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it."""
+
+    host: str
+    ref: str  # of the experiment's commit; none if it failed
+    seconds: float
+    log: str  # what it printed
+
+
+class HostError(Exception):
+    """The host can no longer run experiments; another one may."""
+
+
+def find(refs: dict[str, str], experiment: Experiment, arithmetic: str) -> str | None:
+    """Return the ref of a result of `experiment` in `refs`, made by that arithmetic or, for `any`, by whichever."""
+    ending = re.compile(f".*-{experiment.content}-{'[0-9a-f]{4}' if arithmetic == 'any' else arithmetic[:4]}")
+    return next((ref for name, ref in refs.items() if ending.fullmatch(name)), None)
+
+
+def run(job: Job) -> Result:
+    """Run `job` on this host, in a worker of Dask's that was started in a clone, and return what became of it.
+
+    A training that fails is a result, too: elsewhere it would fail as well.
+    """
+    host, start = socket.gethostname(), time.monotonic()
+    worker, experiment = get_worker(), job.experiment
+
+    def say(what: str) -> None:
+        worker.log_event("fleet", {"content": experiment.content, "host": host, "what": what})
+
+    (arithmetic,) = {
+        words[2] for words in map(str.split, worker.state.total_resources)
+        if words[1:2] == ["cuda" if job.gpu else "cpu"] and words[2] != "any"
+    }  # fmt: skip
+    try:
+        with _clone(Path.cwd(), job.shared) as clone:
+            say("starts")
+            ref, log = _Run(job, clone, arithmetic, say).result()
+            return Result(host, ref, time.monotonic() - start, log)
+    except HostError as error:
+        say(f"leaves: {error}")
+        if job.shared:  # else it is the only host
+            worker.loop.add_callback(worker.close_gracefully)
+            raise Reschedule from None
+        raise PipelineError(str(error), status=1) from None
+
+
+@contextmanager
+def _clone(root: Path, shared: bool) -> Iterator[Path]:
+    """Give a clone of this host's that nobody else uses now."""
+    for number in range(10**6):
+        folder = root / FOLDER / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when this process dies
+            except BlockingIOError:
+                continue
+            _end_processes_in(folder)
+            clone = folder / "clone"
+            if not (folder / "whole").exists():
+                shutil.rmtree(clone, ignore_errors=True)
+                git("clone", "--quiet", "--no-checkout", str(root.resolve()), str(clone))
+                (folder / "whole").touch()
+            for left in clone.glob(".git/**/*.lock"):  # by a process that was killed
+                left.unlink()
+            local = root / ".dvc/config.local"
+            shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)
+            (clone / ".dvc").mkdir(exist_ok=True)
+            (clone / ".dvc/config.local").write_text(local.read_text() if local.exists() else "")
+            if shared:
+                git("remote", "set-url", "origin", git("remote", "get-url", "origin", root=root).strip(), root=clone)
+            yield clone
+            return
+
+
+def _end_processes_in(folder: Path) -> None:
+    """Kill what a worker that was killed has left running there."""
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder.resolve()):
+                process.kill()
+        except psutil.Error:
+            continue
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of one experiment."""
+
+    job: Job
+    clone: Path
+    arithmetic: str
+    say: Callable[[str], None]
+
+    def result(self) -> tuple[str, str]:
+        """Return the ref of the result, none if the experiment failed, and what it printed."""
+        experiment = self.job.experiment
+        self._room()
+        if self.job.shared:
+            there = self._patiently(
+                "git ls-remote", "git", "ls-remote", "origin", f"refs/exps/*-{experiment.content}-*"
+            )
+            if ref := find(finished(there), experiment, self.arithmetic):
+                return ref, ""
+        source = PREFIX + experiment.commit if self.job.shared else experiment.commit
+        self._patiently("git fetch", "git", "fetch", "--quiet", "origin", source)
+        # By its hash: whatever the remote calls by that name, nothing else than the submitter's commit runs.
+        git("checkout", "--quiet", "--force", "--detach", experiment.baseline, root=self.clone)
+        git("clean", "-fdq", root=self.clone)
+        git("restore", f"--source={experiment.commit}", "--", ".", ":!.dvc/tmp", root=self.clone)
+        cache = (self.clone.parents[3] / "cache").resolve()
+        self._dvc("config", "--local", "cache.dir", str(cache))
+        # The data, and of the results what is at hand; a stage whose results are missing runs.
+        bring = (
+            ["pull", "--quiet", "--allow-missing"] if self.job.shared else ["checkout", "--quiet", "--allow-missing"]
+        )
+        self._patiently("dvc pull", sys.executable, "-m", "dvc", *bring)
+        name = f"{experiment.label}-{experiment.content}-{self.arithmetic[:4]}"
+        ref = f"refs/exps/{experiment.baseline[:2]}/{experiment.baseline[2:]}/{name}"
+        git("update-ref", "-d", ref, root=self.clone)
+        done = self._dvc("exp", "run", "--name", name, *experiment.words)
+        if done.returncode:
+            self._room(done.stdout)
+            return "", done.stdout
+        self._hand_over(ref)
+        return ref, done.stdout
+
+    def _hand_over(self, ref: str) -> None:
+        """Bring the result to where the submitter finds it: the data first, so that a ref never stands for less."""
+        if self.job.shared:
+            targets = [word for word in self.job.experiment.words if not word.startswith("--")]
+            what = ["--with-deps", *targets] if targets else []
+            self._patiently("dvc push", sys.executable, "-m", "dvc", "push", "--quiet", *what)
+        try:
+            self._patiently("git push", "git", "push", "--quiet", "origin", ref)
+        except HostError:
+            if ref not in self._patiently("git ls-remote", "git", "ls-remote", "origin", ref):
+                raise  # else a host that seemed dead was faster, with the same result
+
+    def _patiently(self, what: str, *command: str) -> str:
+        """Run `command`, again and again while a remote is away, and return what it prints."""
+        start, pause, told = time.monotonic(), 1.0, False
+        while True:
+            done = self._try(*command)
+            if not done.returncode:
+                return done.stdout
+            self._room(done.stdout)
+            last = (done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+            rejected = what == "git push" and "rejected" in done.stdout
+            if rejected or not self.job.shared or time.monotonic() - start > PATIENCE:
+                raise HostError(f"{what}: {last}")
+            if not told:
+                self.say(f"waits for {what}: {last}")
+                told = True
+            time.sleep(pause)
+            pause = min(2 * pause, 20)
+
+    def _room(self, said: str = "") -> None:
+        """Raise HostError if the disk is full."""
+        free = shutil.disk_usage(self.clone).free
+        if free < SPACE or "No space left on device" in said:
+            raise HostError(f"the disk of {self.clone.parent} is full: {free / 1e6:.0f} MB are free")
+
+    def _dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self._try(sys.executable, "-m", "dvc", *arguments)
+
+    def _try(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_DIR"))}
+        author, address = self.job.author
+        for who in ("AUTHOR", "COMMITTER"):
+            environment |= {f"GIT_{who}_NAME": author, f"GIT_{who}_EMAIL": address}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        environment["STAGES_STRICT"] = "1"
+        if not self.job.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = ""
+        # In a file, so that it can be followed on the host while it runs.
+        with (self.clone.parent / "log").open("w+") as log:
+            done = subprocess.run(
+                command, cwd=self.clone, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+            log.seek(0)
+            return subprocess.CompletedProcess(command, done.returncode, log.read())
