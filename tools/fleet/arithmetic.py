@@ -35,7 +35,7 @@ def _fingerprint(device: str) -> str:
     from lenet.provenance import fingerprint_of_scoring
     from lenet.training import TrainConfig, fingerprint_of_training
 
-    place = prepare(ComputeConfig(device=device, threads=2))  # type: ignore[arg-type]
+    place = prepare(ComputeConfig(device=device, threads=1))  # type: ignore[arg-type]
     params = pipeline.load(Path("params.yaml"))["train"] | {"batch_size": 64}
     both = fingerprint_of_scoring(place) + fingerprint_of_training(TrainConfig.model_validate(params), place)
     return hashlib.sha256(both.encode()).hexdigest()[:16]

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import psutil
-from distributed import Nanny, Scheduler
+from distributed import Scheduler, Status, Worker
 
 from lenet import packages
 from lenet.errors import PipelineError
-from tools.fleet import arithmetic
+from tools.fleet import arithmetic, work
 from tools.fleet.queue import git
 
 # How long a worker waits for a scheduler, and a lost one, in seconds.
@@ -28,7 +27,7 @@ NAMES = {"cores": "core", "gpu": "GPU"}
 dask.config.set(
     {
         # A host that is silent for so long is given up, and what ran there runs elsewhere.
-        "distributed.scheduler.worker-ttl": "20s",
+        "distributed.scheduler.worker-ttl": "15s",
         "distributed.comm.timeouts.tcp": "20s",
         # That a host dies is not the fault of the experiment that ran there.
         "distributed.scheduler.allowed-failures": 20,
@@ -38,8 +37,7 @@ dask.config.set(
         **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause", "terminate")},
     }
 )
-for logger in ("distributed", "tornado", "asyncio"):
-    logging.getLogger(logger).setLevel(logging.CRITICAL)
+logging.disable(logging.CRITICAL)  # of Dask's words; what matters is told in words of our own
 
 
 def serve_scheduler(host: str, port: int) -> int:
@@ -74,9 +72,11 @@ def serve_worker(address: str, cores: int | None) -> int:
     while time.monotonic() - lost < PATIENCE:
         if _reachable(address):
             print(f"connected to {address}", flush=True)
-            if asyncio.run(_serve(address, layouts, found)):
-                return 1
-            print("the scheduler has gone: waiting for it", flush=True)
+            work.LEFT.unlink(missing_ok=True)
+            asyncio.run(_serve(address, layouts, found))
+            if work.LEFT.exists():
+                raise PipelineError(f"this host can't go on: {work.LEFT.read_text()}", status=1)
+            print(f"the connection to {address} is lost: trying again", flush=True)
             lost = time.monotonic()
         time.sleep(1)
     raise PipelineError(f"there has been no scheduler at {address} for {PATIENCE // 60} minutes", status=1)
@@ -98,31 +98,29 @@ def _reachable(address: str) -> bool:
         return False
 
 
-async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, Any]) -> bool:
-    """Work for the scheduler until it goes; return whether this host has left on its own."""
-    nannies = [
-        Nanny(
+async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, Any]) -> None:
+    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on."""
+    workers = [
+        Worker(
             address,
             nthreads=one["cores"],
-            env={"CUDA_VISIBLE_DEVICES": one["gpu"]} if one["gpu"] is not None else {},
             resources=resources(one, found),
-            name=f"{socket.gethostname()}:{os.getpid()}:{number}",
-            local_directory=str(Path(".dvc/tmp/fleet").resolve()),
+            name=f"{socket.gethostname()}:{os.getpid()}:{one['gpu'] or ''}",
+            local_directory=str(work.FOLDER),
             dashboard=False,
-            death_timeout=30,
-            preload=["tools.fleet.work"],
         )
-        for number, one in enumerate(layouts)
+        for one in layouts
     ]
     try:
-        await asyncio.gather(*nannies)
-        await asyncio.gather(*(nanny.finished() for nanny in nannies))
+        await asyncio.gather(*workers)
+        while all(worker.status == Status.running for worker in workers):
+            await asyncio.sleep(0.5)
     except (TimeoutError, OSError, RuntimeError):
         pass  # the scheduler has gone before they were ready
     finally:
-        for child in psutil.Process().children(recursive=True):
-            child.kill()
-    return _reachable(address)
+        # What runs here now will run elsewhere; and Dask would wait for it.
+        work.end_children()
+        await asyncio.gather(*(worker.close(timeout=5, executor_wait=False) for worker in workers))
 
 
 def layout(cores: int, gpus: int) -> list[dict[str, Any]]:

@@ -98,9 +98,9 @@ def label(params: dict[str, Any], baseline: dict[str, Any]) -> str:
 
     {train: {seed: 3}} against {train: {seed: 0}} is `seed3`; no difference is `same`.
     """
-    flat, old = ({} if not tree else pd.json_normalize(tree).iloc[0].to_dict() for tree in (params, baseline))
+    flat, old = (pd.json_normalize(tree).to_dict("records")[0] for tree in (params, baseline))
     differing = [f"{key.split('.')[-1]}{value}" for key, value in flat.items() if str(old.get(key)) != str(value)]
-    text = re.sub(r"[^A-Za-z0-9.]+", "-", "_".join(differing) or "same").replace("..", ".")
+    text = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._]+", "-", "_".join(differing) or "same"))
     return text[:40].strip(".-")
 
 

@@ -1,16 +1,16 @@
 """What the submitter does: hand the queue to a cluster, follow it, and take the results in."""
 
 import os
+import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from distributed import Client, Future, LocalCluster
 from dvc.repo.experiments.queue.base import QueueEntry
 from tqdm import tqdm
@@ -67,20 +67,16 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
         return
     # One worker, in this process: it only waits for others. It has one GPU at most; workers of their own have all.
     offer = cluster.resources({"cores": cores, "gpu": "0" if here["gpus"] else None}, here)
-    try:
-        with (
-            LocalCluster(
-                n_workers=1, threads_per_worker=cores, processes=False, resources=offer, dashboard_address=None
-            ) as local,
-            Client(local, set_as_default=False) as client,
-        ):
-            try:
-                yield client
-            finally:  # before the worker's threads are waited for
-                for child in psutil.Process().children(recursive=True):
-                    child.kill()
-    finally:
-        sys.stderr.flush()
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=cores, processes=False, resources=offer, dashboard_address=None
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        try:
+            yield client
+        finally:  # before the worker's threads are waited for
+            work.end_children()
 
 
 @dataclass
@@ -96,6 +92,7 @@ class Sweep:
     over: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     ran: int = 0
+    sent: dict[str, str] = field(default_factory=dict)  # commits on the Git remote, for the hosts
     running: dict[str, str] = field(default_factory=dict)  # where each runs
     hosts: dict[str, str] = field(default_factory=dict)  # by the worker's address: the name, "" if it takes no part
     largest: int = 1  # how many cores the largest host has
@@ -136,18 +133,26 @@ class Sweep:
         if self.shared:
             git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref in refs))
         remove(entry for content in self.arrived for entry in self.entries[content])
+        self.tidy(self.arrived)
         for content, (ref, how) in self.arrived.items():
             self.running.pop(content, None)
             self.tell(f"{ref.rsplit('/', 1)[1]}: {how}")
         self.over |= self.arrived.keys()
         self.arrived.clear()
 
+    def tidy(self, contents: Iterable[str]) -> None:
+        """Remove from the Git remote what hosts needed to run these experiments; if that fails, it costs some bytes."""
+        if refs := [PREFIX + commit for content in contents if (commit := self.sent.pop(content, None))]:
+            subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
+
     def run(self, client: Client) -> None:
         """Run what is not there; return when the last one is over."""
         left = {content: one for content, one in self.experiments.items() if content not in self.over}
         if self.shared:
-            refs = [f"{one.commit}:{PREFIX}{one.commit}" for one in left.values()]
-            git("push", "--quiet", "--force", "origin", *refs)
+            git(
+                "push", "--quiet", "--force", "origin", *(f"{one.commit}:{PREFIX}{one.commit}" for one in left.values())
+            )
+            self.sent = {content: one.commit for content, one in left.items()}
         self.bar = tqdm(total=len(self.experiments), initial=len(self.over), unit="experiment", disable=None)
         client.subscribe_topic("fleet", self.hear)
         self.look(client)
@@ -186,6 +191,10 @@ class Sweep:
             if result.log:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(result.log)
+            if result.ref and not result.log:  # somebody was faster
+                self.arrived[content] = result.ref, "was there already"
+                self.bar.update()
+                return
             if result.ref:
                 self.ran += 1
                 self.arrived[content] = result.ref, f"ran on {result.host} in {result.seconds:.0f} s"
@@ -200,6 +209,7 @@ class Sweep:
             raise PipelineError(GONE, status=1)
         self.running.pop(content, None)
         self.failed.append(content)
+        self.tidy([content])
 
     def look(self, client: Client) -> None:
         """Tell which hosts have come and gone, and show what runs."""

@@ -11,16 +11,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
+from configobj import ConfigObj
 from distributed import Reschedule, get_worker
+from dvc.repo import Repo
 
 from lenet.errors import PipelineError
 from tools.fleet.queue import PREFIX, Experiment, finished, git
 
 # Everything of the fleet's own lies here, which Git ignores.
 FOLDER = Path(".dvc/tmp/fleet")
+# Why this host has left the cluster.
+LEFT = FOLDER / "left"
 # How many seconds the remotes may be away.
 PATIENCE = 600
 # With less space than this, a host runs nothing: bytes.
@@ -66,6 +71,7 @@ def run(job: Job) -> Result:
     worker, experiment = get_worker(), job.experiment
 
     def say(what: str) -> None:
+        print(f"{experiment.label}-{experiment.content} {what}", flush=True)
         worker.log_event("fleet", {"content": experiment.content, "host": host, "what": what})
 
     (arithmetic,) = {
@@ -75,11 +81,13 @@ def run(job: Job) -> Result:
     try:
         with _clone(Path.cwd(), job.shared) as clone:
             say("starts")
-            ref, log = _Run(job, clone, arithmetic, say).result()
+            gpu = str(worker.name).rpartition(":")[2] if job.gpu else ""
+            ref, log = _Run(job, clone, arithmetic, gpu, say).result()
             return Result(host, ref, time.monotonic() - start, log)
     except HostError as error:
         say(f"leaves: {error}")
         if job.shared:  # else it is the only host
+            LEFT.write_text(str(error))
             worker.loop.add_callback(worker.close_gracefully)
             raise Reschedule from None
         raise PipelineError(str(error), status=1) from None
@@ -104,14 +112,33 @@ def _clone(root: Path, shared: bool) -> Iterator[Path]:
                 (folder / "whole").touch()
             for left in clone.glob(".git/**/*.lock"):  # by a process that was killed
                 left.unlink()
-            local = root / ".dvc/config.local"
             shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)
-            (clone / ".dvc").mkdir(exist_ok=True)
-            (clone / ".dvc/config.local").write_text(local.read_text() if local.exists() else "")
+            _configure(clone, root)
             if shared:
                 git("remote", "set-url", "origin", git("remote", "get-url", "origin", root=root).strip(), root=clone)
             yield clone
             return
+
+
+def _configure(clone: Path, root: Path) -> None:
+    """Let DVC in `clone` use the cache and the remotes of `root`."""
+    cache_folder, urls = _settings(root.resolve())
+    local = root / ".dvc/config.local"
+    config = ConfigObj(str(local) if local.exists() else None)
+    config.setdefault("cache", {})["dir"] = cache_folder
+    for name, url in urls.items():
+        config.setdefault(f'remote "{name}"', {})["url"] = url
+    config.filename = str(clone / ".dvc/config.local")
+    (clone / ".dvc").mkdir(exist_ok=True)
+    config.write()
+
+
+@cache
+def _settings(root: Path) -> tuple[str, dict[str, str]]:
+    """Return where the cache of DVC is, and its remotes by name; paths are absolute."""
+    with Repo(str(root)) as repo:
+        remotes = repo.config["remote"].items()
+        return str(repo.cache.local_cache_dir), {name: str(options["url"]) for name, options in remotes}
 
 
 def _end_processes_in(folder: Path) -> None:
@@ -124,6 +151,12 @@ def _end_processes_in(folder: Path) -> None:
             continue
 
 
+def end_children() -> None:
+    """Kill every experiment that this process has started."""
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+
+
 @dataclass(frozen=True)
 class _Run:
     """One run of one experiment."""
@@ -131,6 +164,7 @@ class _Run:
     job: Job
     clone: Path
     arithmetic: str
+    gpu: str  # none or, as CUDA_VISIBLE_DEVICES has it, the one to use
     say: Callable[[str], None]
 
     def result(self) -> tuple[str, str]:
@@ -149,17 +183,16 @@ class _Run:
         git("checkout", "--quiet", "--force", "--detach", experiment.baseline, root=self.clone)
         git("clean", "-fdq", root=self.clone)
         git("restore", f"--source={experiment.commit}", "--", ".", ":!.dvc/tmp", root=self.clone)
-        cache = (self.clone.parents[3] / "cache").resolve()
-        self._dvc("config", "--local", "cache.dir", str(cache))
         # The data, and of the results what is at hand; a stage whose results are missing runs.
-        bring = (
-            ["pull", "--quiet", "--allow-missing"] if self.job.shared else ["checkout", "--quiet", "--allow-missing"]
-        )
-        self._patiently("dvc pull", sys.executable, "-m", "dvc", *bring)
+        brought = self.clone.parent / "brought"
+        if not brought.exists() or brought.read_text() != experiment.baseline:
+            verb = "pull" if self.job.shared else "checkout"
+            self._patiently(f"dvc {verb}", sys.executable, "-m", "dvc", verb, "--allow-missing")
+            brought.write_text(experiment.baseline)
         name = f"{experiment.label}-{experiment.content}-{self.arithmetic[:4]}"
         ref = f"refs/exps/{experiment.baseline[:2]}/{experiment.baseline[2:]}/{name}"
         git("update-ref", "-d", ref, root=self.clone)
-        done = self._dvc("exp", "run", "--name", name, *experiment.words)
+        done = self._try(sys.executable, "-m", "dvc", "exp", "run", "--name", name, *experiment.words)
         if done.returncode:
             self._room(done.stdout)
             return "", done.stdout
@@ -171,7 +204,7 @@ class _Run:
         if self.job.shared:
             targets = [word for word in self.job.experiment.words if not word.startswith("--")]
             what = ["--with-deps", *targets] if targets else []
-            self._patiently("dvc push", sys.executable, "-m", "dvc", "push", "--quiet", *what)
+            self._patiently("dvc push", sys.executable, "-m", "dvc", "push", *what)
         try:
             self._patiently("git push", "git", "push", "--quiet", "origin", ref)
         except HostError:
@@ -202,9 +235,6 @@ class _Run:
         if free < SPACE or "No space left on device" in said:
             raise HostError(f"the disk of {self.clone.parent} is full: {free / 1e6:.0f} MB are free")
 
-    def _dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self._try(sys.executable, "-m", "dvc", *arguments)
-
     def _try(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_DIR"))}
         author, address = self.job.author
@@ -212,8 +242,8 @@ class _Run:
             environment |= {f"GIT_{who}_NAME": author, f"GIT_{who}_EMAIL": address}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["STAGES_STRICT"] = "1"
-        if not self.job.gpu:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
+        if self.job.shared or not self.gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
         # In a file, so that it can be followed on the host while it runs.
         with (self.clone.parent / "log").open("w+") as log:
             done = subprocess.run(

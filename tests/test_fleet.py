@@ -1,0 +1,184 @@
+"""DVC's queue on Dask, on this machine alone: what is asked for runs once, failures are named, nothing is lost."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Project, copy, ran, wait_for
+
+from tools.fleet import arithmetic, cluster, work
+from tools.fleet.queue import Experiment, finished, label
+
+
+@pytest.fixture
+def project(finished_standin: Project, tmp_path: Path) -> Project:
+    """A stand-in whose training fails for seed 13."""
+    project = copy(finished_standin, tmp_path)
+    stage = project.root / "stages/train.py"
+    fails = '\nif "seed: 13" in Path("params.yaml").read_text():\n    raise SystemExit("13 brings bad luck")\n'
+    stage.write_text(stage.read_text() + fails)
+    project.run("git", "commit", "--quiet", "--all", "--message", "Fail for seed 13")
+    return project
+
+
+def queue(project: Project, *seeds: int) -> None:
+    """Queue an experiment for each seed, without pictures."""
+    project.run("dvc", "exp", "run", "--queue", "-S", f"train.seed={','.join(map(str, seeds))}", "evaluate")
+
+
+def fleet(project: Project, status: int = 0) -> list[str]:
+    """Run the queue and return what is printed, without times and hashes."""
+    done = project.try_run("python", "-m", "tools.fleet", "run")
+    assert done.returncode == status, done.stdout
+    return re.sub(r"-[0-9a-f]{10}(-[0-9a-f]{4})?|on \S+ in \d+ s", "", done.stdout).splitlines()
+
+
+def results(project: Project) -> list[str]:
+    """Return the names of the experiments that are there."""
+    return list(finished(project.run("git", "for-each-ref", "refs/exps")))
+
+
+def test_the_queue_runs_each_experiment_once_and_names_failures(project: Project):
+    queue(project, 1, 13, 1)
+    printed = fleet(project, status=1)
+    assert printed[-1] == "2 experiments: 1 ran, 0 were there, 1 failed"
+    assert "seed1: ran " in printed
+    assert any(line.startswith("seed13: failed") for line in printed)
+    assert "    13 brings bad luck" in printed
+    assert len(results(project)) == 1
+    assert len(re.findall("Queued", project.run("dvc", "queue", "status"))) == 1  # the one that failed
+    assert (project.root.parent / "ran").read_text().split().count("evaluate") == 1
+
+    # Its results are whole, as those of any experiment are.
+    project.run("dvc", "exp", "apply", results(project)[0])
+    assert "seed: 1" in (project.root / "params.yaml").read_text()
+    assert ran(project.run("dvc", "repro", "evaluate")) == []
+
+    project.run("git", "reset", "--quiet", "--hard")
+    project.run("dvc", "queue", "remove", "--all")
+    queue(project, 1)
+    assert fleet(project) == ["seed1: was there already", "1 experiments: 0 ran, 1 were there, 0 failed"]
+
+
+@pytest.mark.slow
+def test_the_same_hashes_as_a_run_by_hand(finished: Project, tmp_path: Path):
+    one, other = copy(finished, tmp_path / "one"), copy(finished, tmp_path / "other")
+    one.run("dvc", "exp", "run", "-S", "train.seed=3", "evaluate")
+    queue(other, 3)
+    fleet(other)
+    other.run("dvc", "exp", "apply", results(other)[0])
+    assert (one.root / "dvc.lock").read_text() == (other.root / "dvc.lock").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Project):
+    queue(project, 1, 2)
+    (project.root.parent / "wait").write_text("train")
+    process = subprocess.Popen(
+        ["python", "-m", "tools.fleet", "run"],
+        cwd=project.root,
+        env=project.env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for((project.root.parent / "started").exists)
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=60)
+    assert "Traceback" not in output
+    assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    assert results(project) == []
+    (project.root.parent / "wait").unlink()
+    (project.root.parent / "go").touch()
+    assert fleet(project)[-1] == "2 experiments: 2 ran, 0 were there, 0 failed"
+
+
+@pytest.mark.slow
+def test_the_content_names_an_experiment(project: Project):
+    queue(project, 1)
+    first = fleet(project)
+    (project.root / "README.md").write_text("Words change no result.\n")
+    project.run("git", "add", "README.md")
+    project.run("git", "commit", "--quiet", "--message", "Words")
+    queue(project, 1)
+    assert "from another commit with equal code" in fleet(project)[0]
+    (project.root / "lenet/training.py").open("a").write("# Code does.\n")
+    queue(project, 1)
+    assert fleet(project) == first  # it runs
+    project.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
+    assert fleet(project) == first
+    assert len(set(results(project))) == 3
+
+
+def test_a_label():
+    old = {"train": {"seed": 0, "lr": 0.1, "augment": {"shift": 2}}, "split": {"fold": 0}}
+    for new, expected in (
+        ({"train": {"seed": 0, "lr": 0.1, "augment": {"shift": 2}}, "split": {"fold": 0}}, "same"),
+        ({"train": {"seed": 3, "lr": 0.02, "augment": {"shift": 0}}, "split": {"fold": 0}}, "seed3_lr0.02_shift0"),
+        ({"train": {"seed": -1, "lr": "..~^:?*[ x"}}, "seed-1_lr.-x"),
+        ({"train": {"seed": "9" * 100}}, "seed" + "9" * 36),
+    ):
+        found = label(new, old)
+        assert found == expected
+        assert subprocess.run(["git", "check-ref-format", f"refs/exps/{found}"]).returncode == 0
+
+
+def test_a_result_of_other_arithmetic_is_taken_only_where_asked():
+    experiment = Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1)
+    refs = {"seed1-0123456789-aaaa": "theirs", "seed1-9876543210-bbbb": "another experiment"}
+    assert work.find(refs, experiment, "bbbb" + 12 * "0") is None
+    assert work.find(refs, experiment, "any") == "theirs"
+    assert work.find(refs, experiment, "aaaa" + 12 * "0") == "theirs"
+
+
+def test_a_host_offers_its_cores_or_gpus(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster.layout(8, 0) == [{"cores": 8, "gpu": None}]
+    assert cluster.layout(8, 2) == [{"cores": 4, "gpu": "0"}, {"cores": 4, "gpu": "1"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [one["gpu"] for one in cluster.layout(1, 2)] == ["3", "5"]
+    offer = cluster.resources({"cores": 4, "gpu": "3"}, {"cpu": "c", "cuda": "g", "gpus": 2})
+    assert offer["cores"] == 4
+    assert offer["gpu"] == 1
+    assert {cluster.mark(*known) for known in (("cpu", "c"), ("cpu", "any"), ("cuda", "g"), ("cuda", "any"))} <= {
+        *offer
+    }
+
+
+def test_a_host_of_other_arithmetic_or_code_is_named(monkeypatch: pytest.MonkeyPatch):
+    offer = cluster.resources({"cores": 4, "gpu": None}, {"cpu": "theirs", "gpus": 0})
+    assert cluster.objection(offer, {"cpu": "theirs"}, any_arithmetic=False) == ""
+    assert "other arithmetic" in cluster.objection(offer, {"cpu": "ours"}, any_arithmetic=False)
+    assert cluster.objection(offer, {"cpu": "ours"}, any_arithmetic=True) == ""
+    assert "other code" in cluster.objection({"cores": 4, "00000000 cpu any": 4}, {"cpu": "ours"}, any_arithmetic=True)
+
+
+@pytest.mark.slow
+def test_the_arithmetic_is_that_of_the_stages(monkeypatch: pytest.MonkeyPatch):
+    first = arithmetic.measure()
+    assert arithmetic.measure() == first
+    monkeypatch.setenv("STAGES_PROCESSOR", "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41")
+    assert arithmetic.measure()["cpu"] != first["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("run", "nothing is queued: .*"),
+        ("run nowhere", "error: the scheduler's address is 'nowhere', but must be like tcp://10.0.0.1:8786"),
+        ("run --cores 0", "error: --cores is 0, but must be at least 1"),
+        (
+            "run tcp://127.0.0.1:1",
+            "error: there is no Git remote origin: .*\nerror: there is no default DVC remote: .*",
+        ),
+        ("worker tcp://127.0.0.1:1", "error: there is no Git remote .*\nerror: there is no default DVC remote: .*"),
+        ("scheduler --host 192.0.2.1", r"error: the scheduler can't listen on 192\.0\.2\.1:8786: .*"),
+    ],
+)
+def test_a_mistake_is_named(words, line, standin: Project):
+    done = standin.try_run("python", "-m", "tools.fleet", *words.split())
+    assert re.fullmatch(f"{line}\n", done.stdout)
+    assert done.returncode == (2 if line.startswith("error") else 0)
