@@ -7,7 +7,8 @@ import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -65,32 +66,44 @@ def remove(entries: Iterable[QueueEntry]) -> None:
 
 def read(commit: str, baseline: str) -> Experiment:
     """Return the experiment that DVC has stashed as `commit`."""
-    stages = pipeline.parse(yaml12.load(git("show", f"{commit}:dvc.yaml").encode(), "dvc.yaml"))
+    tree = _tree(commit)
+    stages = pipeline.parse(yaml12.load(_blob(tree["dvc.yaml"]), "dvc.yaml"))
     written = {path for stage in stages.values() for path in stage.outputs}
     deps = {dep for stage in stages.values() for dep in stage.deps} - written
-    tracked = git("ls-tree", "-r", commit, "--", "dvc.yaml", *sorted(deps))
-    params = _params(commit)
+    code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
+    params = _params(tree)
     # DVC's own record of how it was asked; the commit comes from this repository's own queue.
-    asked = pickle.loads(  # noqa: S301
-        subprocess.run(["git", "show", f"{commit}:.dvc/tmp/repro.dat"], stdout=subprocess.PIPE, check=True).stdout
-    )["kwargs"]
+    asked = pickle.loads(_blob(tree[".dvc/tmp/repro.dat"]))["kwargs"]  # noqa: S301
     switches = sorted(f"--{name.replace('_', '-')}" for name, value in asked.items() if value is True)
     words = [*switches, *asked["targets"]]
-    content = hashlib.sha256(json.dumps([tracked, params, words], sort_keys=True).encode()).hexdigest()[:10]
-    compute = params.get("compute", {})
+    known = json.dumps([tree["dvc.yaml"], code, params, words], sort_keys=True)
+    compute = params.get("compute")
+    device, threads = (compute.get(key) if isinstance(compute, dict) else None for key in ("device", "threads"))
     return Experiment(
         commit=commit,
         baseline=baseline,
         words=tuple(words),
-        label=label(params, _params(baseline)),
-        content=content,
-        device=str(compute.get("device", "cpu")),
-        threads=max(1, int(compute.get("threads", 1))),
+        label=label(params, _params(_tree(baseline))),
+        content=hashlib.sha256(known.encode()).hexdigest()[:10],
+        device=str(device),
+        threads=threads if isinstance(threads, int) and threads > 0 else 1,  # else the stage says what is wrong
     )
 
 
-def _params(commit: str) -> dict[str, Any]:
-    return dict(yaml12.load(git("show", f"{commit}:params.yaml").encode(), "params.yaml"))
+@lru_cache
+def _tree(commit: str) -> dict[str, str]:
+    """Return the hash of each file in `commit` by its path."""
+    lines = git("ls-tree", "-r", "-z", commit).rstrip("\0").split("\0")
+    return {path: words.split()[2] for words, _, path in (line.partition("\t") for line in lines)}
+
+
+@lru_cache
+def _blob(name: str) -> bytes:
+    return subprocess.run(["git", "cat-file", "blob", name], stdout=subprocess.PIPE, check=True).stdout
+
+
+def _params(tree: dict[str, str]) -> dict[str, Any]:
+    return dict(yaml12.load(_blob(tree["params.yaml"]), "params.yaml"))
 
 
 def label(params: dict[str, Any], baseline: dict[str, Any]) -> str:

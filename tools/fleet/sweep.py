@@ -95,7 +95,7 @@ class Sweep:
     sent: dict[str, str] = field(default_factory=dict)  # commits on the Git remote, for the hosts
     running: dict[str, str] = field(default_factory=dict)  # where each runs
     hosts: dict[str, str] = field(default_factory=dict)  # by the worker's address: the name, "" if it takes no part
-    largest: int = 1  # how many cores the largest host has
+    largest: int = 0  # how many cores the largest host has; 0: unknown
     waiting: bool = False
     bar: "tqdm[Any]" = field(default_factory=lambda: tqdm(disable=True))
 
@@ -106,10 +106,20 @@ class Sweep:
 
     def fingerprint(self, experiment: Experiment) -> str:
         """Return the arithmetic by which it is to be run, or `any`."""
-        return "any" if self.any_arithmetic else str(self.here[self.device(experiment)])
+        device = self.device(experiment)
+        if self.any_arithmetic:
+            return "any"
+        if device not in self.here:
+            raise PipelineError(
+                "compute.device is cuda, but this machine has no GPU whose arithmetic hosts could be held to: "
+                "--any-arithmetic takes any, and compute.device=cpu needs none"
+            )
+        return str(self.here[device])
 
     def device(self, experiment: Experiment) -> str:
         """Return `cuda` for an experiment that asks for a GPU or, if this machine has one, leaves it open."""
+        if not self.shared and not self.here["gpus"]:
+            return "cpu"  # where the stage itself says what is missing
         if experiment.device == "cuda" or (experiment.device == "auto" and self.here["gpus"]):
             return "cuda"
         return "cpu"
@@ -171,7 +181,9 @@ class Sweep:
         """Hand an experiment to the cluster; what another submitter has handed in, too, runs once."""
         device, fingerprint = self.device(experiment), self.fingerprint(experiment)
         # On hosts with fewer cores than it has threads, an experiment has all of them.
-        needed = {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, self.largest)}
+        needed = (
+            {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, self.largest or experiment.threads)}
+        )
         author = git("config", "user.name").strip(), git("config", "user.email").strip()
         return client.submit(
             work.run,
@@ -185,6 +197,7 @@ class Sweep:
     def take(self, content: str, future: "Future[work.Result]") -> None:
         """Note what has become of an experiment."""
         name = f"{self.experiments[content].label}-{content}"
+        self.bar.update()
         if future.status == "finished":
             result = future.result()
             log = LOGS / f"{name}.log"
@@ -193,12 +206,10 @@ class Sweep:
                 log.write_text(result.log)
             if result.ref and not result.log:  # somebody was faster
                 self.arrived[content] = result.ref, "was there already"
-                self.bar.update()
                 return
             if result.ref:
                 self.ran += 1
                 self.arrived[content] = result.ref, f"ran on {result.host} in {result.seconds:.0f} s"
-                self.bar.update()
                 return
             self.tell(f"{name}: failed on {result.host}; all it printed is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:

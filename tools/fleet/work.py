@@ -84,7 +84,7 @@ def run(job: Job) -> Result:
             gpu = str(worker.name).rpartition(":")[2] if job.gpu else ""
             ref, log = _Run(job, clone, arithmetic, gpu, say).result()
             return Result(host, ref, time.monotonic() - start, log)
-    except HostError as error:
+    except (HostError, OSError) as error:
         say(f"leaves: {error}")
         if job.shared:  # else it is the only host
             LEFT.write_text(str(error))
@@ -219,6 +219,8 @@ class _Run:
             if not done.returncode:
                 return done.stdout
             self._room(done.stdout)
+            if "couldn't find remote ref" in done.stdout:
+                raise PipelineError(f"{what}: somebody has removed it from the Git remote", status=1)
             last = (done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
             rejected = what == "git push" and "rejected" in done.stdout
             if rejected or not self.job.shared or time.monotonic() - start > PATIENCE:
