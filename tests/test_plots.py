@@ -50,6 +50,7 @@ def check_page(project: Project, tables: list[pd.DataFrame]) -> None:
     assert [name for name in resources if name != "#" and not (page.parent / name).is_file()] == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_show_and_diff(project: Project):
     path = project.root / "models/predictions.csv"

@@ -22,6 +22,7 @@ from tools.fleet.queue import PREFIX, Experiment, finished, git, queued, remove
 LOGS = work.FOLDER / "logs"
 # How many lines of a failed experiment are shown.
 LAST = 8
+BAR = "{bar}| {n_fmt} of {total_fmt} are over{postfix} [{elapsed}<{remaining}]"
 ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lists it)"
 GONE = (
     "the scheduler has gone; nothing is lost: start it again, and run this again; "
@@ -163,7 +164,7 @@ class Sweep:
                 "push", "--quiet", "--force", "origin", *(f"{one.commit}:{PREFIX}{one.commit}" for one in left.values())
             )
             self.sent = {content: one.commit for content, one in left.items()}
-        self.bar = tqdm(total=len(self.experiments), initial=len(self.over), unit="experiment", disable=None)
+        self.bar = tqdm(total=len(self.experiments), initial=len(self.over), bar_format=BAR, disable=None)
         client.subscribe_topic("fleet", self.hear)
         self.look(client)
         futures = {content: self.submit(client, experiment) for content, experiment in left.items()}
