@@ -70,7 +70,12 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
     offer = cluster.resources({"cores": cores, "gpu": "0" if here["gpus"] else None}, here)
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=cores, processes=False, resources=offer, dashboard_address=None
+            n_workers=1,
+            threads_per_worker=cores,
+            processes=False,
+            resources=offer,
+            dashboard_address=None,
+            local_directory=str(work.FOLDER),
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
@@ -140,9 +145,8 @@ class Sweep:
         """Bring the results that have arrived into this repository, and only then forget that they were asked for."""
         if not self.arrived:
             return
-        refs = [ref for ref, _ in self.arrived.values()]
         if self.shared:
-            git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref in refs))
+            git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref, _ in self.arrived.values()))
         remove(entry for content in self.arrived for entry in self.entries[content])
         self.tidy(self.arrived)
         for content, (ref, how) in self.arrived.items():
@@ -169,12 +173,19 @@ class Sweep:
         self.look(client)
         futures = {content: self.submit(client, experiment) for content, experiment in left.items()}
         try:
-            while futures:
+            away = False
+            while futures or self.arrived:
                 for content in [content for content, future in futures.items() if future.status != "pending"]:
                     self.take(content, futures.pop(content))
-                self.take_in()
+                try:
+                    self.take_in()
+                    away = False
+                except PipelineError as error:  # later, then
+                    if not away:
+                        self.tell(f"waiting for the Git remote: {error}")
+                    away = True
                 self.look(client)
-                time.sleep(0.5)
+                time.sleep(5 if away else 0.5)
         finally:
             self.bar.close()
 
