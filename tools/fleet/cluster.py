@@ -72,10 +72,9 @@ def serve_worker(address: str, cores: int | None) -> int:
     while time.monotonic() - lost < PATIENCE:
         if _reachable(address):
             print(f"connected to {address}", flush=True)
-            work.LEFT.unlink(missing_ok=True)
             asyncio.run(_serve(address, layouts, found))
-            if work.LEFT.exists():
-                raise PipelineError(f"this host can't go on: {work.LEFT.read_text()}", status=1)
+            if work.LEFT:
+                raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
             print(f"the connection to {address} is lost: trying again", flush=True)
             lost = time.monotonic()
         time.sleep(1)

@@ -24,8 +24,8 @@ from tools.fleet.queue import PREFIX, Experiment, finished, git
 
 # Everything of the fleet's own lies here, which Git ignores.
 FOLDER = Path(".dvc/tmp/fleet")
-# Why this host has left the cluster.
-LEFT = FOLDER / "left"
+# Why this host has left the cluster, if it has.
+LEFT: list[str] = []
 # How many seconds the remotes may be away.
 PATIENCE = 600
 # With less space than this, a host runs nothing: bytes.
@@ -71,7 +71,8 @@ def run(job: Job) -> Result:
     worker, experiment = get_worker(), job.experiment
 
     def say(what: str) -> None:
-        print(f"{experiment.label}-{experiment.content} {what}", flush=True)
+        if job.shared:
+            print(f"{experiment.label}-{experiment.content} {what}", flush=True)
         worker.log_event("fleet", {"content": experiment.content, "host": host, "what": what})
 
     (arithmetic,) = {
@@ -87,7 +88,7 @@ def run(job: Job) -> Result:
     except (HostError, OSError) as error:
         say(f"leaves: {error}")
         if job.shared:  # else it is the only host
-            LEFT.write_text(str(error))
+            LEFT.append(str(error))
             worker.loop.add_callback(worker.close_gracefully)
             raise Reschedule from None
         raise PipelineError(str(error), status=1) from None
@@ -114,8 +115,10 @@ def _clone(root: Path, shared: bool) -> Iterator[Path]:
                 left.unlink()
             shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)
             _configure(clone, root)
-            if shared:
-                git("remote", "set-url", "origin", git("remote", "get-url", "origin", root=root).strip(), root=clone)
+            origin = git("remote", "get-url", "origin", root=root).strip() if shared else str(root.resolve())
+            if (root / origin).exists():  # a folder, whose path may be relative
+                origin = str((root / origin).resolve())
+            git("remote", "set-url", "origin", origin, root=clone)
             yield clone
             return
 
