@@ -68,7 +68,7 @@ def test_the_same_hashes_as_a_run_by_hand(finished: Project, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Project):
     queue(project, 1, 2)
     (project.root.parent / "wait").write_text("train")

@@ -221,6 +221,8 @@ class _Run:
             done = self._try(*command)
             if not done.returncode:
                 return done.stdout
+            if done.returncode < 0:
+                raise HostError(f"{what} was killed by signal {-done.returncode}")
             self._room(done.stdout)
             if "couldn't find remote ref" in done.stdout:
                 raise PipelineError(f"{what}: somebody has removed it from the Git remote", status=1)
