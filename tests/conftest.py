@@ -98,9 +98,9 @@ class Project:
         (self.root / path).write_text(text.replace(old, new))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when `condition` holds; fail if it does not within a minute."""
-    deadline = time.monotonic() + 60
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Return when `condition` holds; fail if it does not within so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
