@@ -102,7 +102,7 @@ def test_the_content_names_an_experiment(project: Project):
     project.run("git", "commit", "--quiet", "--message", "Words")
     queue(project, 1)
     assert "from another commit with equal code" in fleet(project)[0]
-    (project.root / "lenet/training.py").open("a").write("# Code does.\n")
+    project.edit("lenet/training.py", "import math", "import math  # code does")
     queue(project, 1)
     assert fleet(project) == first  # it runs
     project.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
