@@ -107,6 +107,7 @@ def predict(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_as_a_user_sees_it(tmp_path):
     assert predict(tmp_path, "a.png") == (
         2,

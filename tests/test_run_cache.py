@@ -51,6 +51,7 @@ def colleague(standin: Project) -> Project:
     return other
 
 
+@pytest.mark.slow
 def test_the_committed_params_through_a_remote(standin: Project, colleague: Project):
     standin.run("dvc", "push")
     colleague.run("dvc", "pull")
