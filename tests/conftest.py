@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,20 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return f"{len(val)} bytes" if isinstance(val, bytes) else None
 
 
+def captured(command: Sequence[str], env: dict[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `command`; standard output and error both end up in its `stdout`."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+    )
+
+
 class Project:
     """A git and DVC repository, whose commands see neither the network nor this machine's settings."""
 
@@ -70,16 +84,7 @@ class Project:
 
     def try_run(self, *command: str, **env: str) -> subprocess.CompletedProcess:
         """Run `command` in the project's folder; standard output and error both end up in its `stdout`."""
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.env | env,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
+        return captured(command, self.env | env, self.root)
 
     def run(self, *command: str, **env: str) -> str:
         """Run `command`, which must succeed, and return what it printed."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from conftest import captured
 
 TOOLS = ["ip", "nsenter", "setpriv", "sshd", "ssh-keygen", "unshare"]
 # sshd and ip are not on everybody's PATH, and sshd wants to be started by its whole path.
@@ -122,15 +123,7 @@ class Host:
 
     def try_run(self, *command: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         """Run `command` on this host; standard output and error both end up in its `stdout`."""
-        return subprocess.run(
-            self._enter(*command, cwd=cwd),
-            env=self.env | env,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-        )
+        return captured(self._enter(*command, cwd=cwd), self.env | env)
 
     def run(self, *command: str | Path, cwd: Path | None = None, **env: str) -> str:
         """Run `command`, which must succeed, and return what it printed."""
