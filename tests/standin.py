@@ -4,8 +4,8 @@ What it writes depends, as a stage's results do, on its params and on the conten
 it reads, but not on the words of its code.
 
 No variable of a test's own reaches a stage, but HOME does: there a test leaves word for its stand-ins, and they for it.
-Each run adds the stage's name to the file `ran` there. Where a file `wait` names the stage, or says that it `is
-imported`, it creates `started` at that moment and waits for `go`.
+Each run adds the stage's name to the file `ran` there. Where there is a file `wait: train`, or `wait: train is
+imported`, the stage train creates `started` at that moment and waits for `go`.
 """
 
 import hashlib
@@ -27,8 +27,7 @@ class Anything(BaseModel, extra="allow"):
 
 def wait(when: str) -> None:
     """Wait for a test that wants to do something at this moment."""
-    asked = Path.home() / "wait"
-    if asked.exists() and asked.read_text() == when:
+    if (Path.home() / f"wait: {when}").exists():
         (Path.home() / "started").touch()
         while not (Path.home() / "go").exists():
             time.sleep(0.01)

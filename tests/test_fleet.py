@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import Project, copy, ran, wait_for
 
-from tools.fleet import arithmetic, cluster, work
-from tools.fleet.queue import Experiment, finished, label
+from tools.fleet import arithmetic, work
+from tools.fleet import offer as offers
+from tools.fleet.queue import Experiment, finished, label, queued
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_same_hashes_as_a_run_by_hand(finished: Project, tmp_path: Path):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Project):
     queue(project, 1, 2)
-    (project.root.parent / "wait").write_text("train")
+    (project.root.parent / "wait: train").touch()
     process = subprocess.Popen(
         ["python", "-m", "tools.fleet", "run"],
         cwd=project.root,
@@ -86,15 +87,15 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Pr
     assert "Traceback" not in output
     assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
     assert results(project) == []
-    (project.root.parent / "wait").unlink()
+    (project.root.parent / "wait: train").unlink()
     (project.root.parent / "go").touch()
     assert fleet(project)[-1] == "2 experiments: 2 ran, 0 were there, 0 failed"
 
 
 @pytest.mark.slow
-def test_the_content_names_an_experiment(project: Project):
+def test_a_result_of_another_commit_with_equal_content_is_taken(project: Project):
     queue(project, 1)
-    first = fleet(project)
+    fleet(project)
     queue(project, 1)
     assert fleet(project) == ["seed1: was there already", "1 experiments: 0 ran, 1 were there, 0 failed"]
     (project.root / "README.md").write_text("Words change no result.\n")
@@ -102,12 +103,22 @@ def test_the_content_names_an_experiment(project: Project):
     project.run("git", "commit", "--quiet", "--message", "Words")
     queue(project, 1)
     assert "from another commit with equal code" in fleet(project)[0]
-    project.edit("lenet/training.py", "import math", "import math  # code does")
-    queue(project, 1)
-    assert fleet(project) == first  # it runs
-    project.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
-    assert fleet(project) == first
-    assert len(set(results(project))) == 3
+
+
+@pytest.mark.slow
+def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.MonkeyPatch):
+    queue(standin, 1, 2)
+    queue(standin, 1)  # the same
+    standin.edit("lenet/training.py", "import math", "import math  # code does")
+    queue(standin, 1)
+    standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
+    standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1", "--force")
+    monkeypatch.chdir(standin.root)
+    one, two, same, code, targets, switch = (experiment for _, experiment in queued())
+    assert one.content == same.content
+    assert len({experiment.content for experiment in (one, two, code, targets, switch)}) == 5
+    assert [experiment.label for experiment in (one, two, code)] == ["seed1", "seed2", "seed1"]
+    assert switch.words == ("--force",)
 
 
 def test_a_label():
@@ -133,24 +144,22 @@ def test_a_result_of_other_arithmetic_is_taken_only_where_asked():
 
 def test_a_host_offers_its_cores_or_gpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert cluster.layout(8, 0) == [{"cores": 8, "gpu": None}]
-    assert cluster.layout(8, 2) == [{"cores": 4, "gpu": "0"}, {"cores": 4, "gpu": "1"}]
+    assert offers.layout(8, 0) == [{"cores": 8, "gpu": None}]
+    assert offers.layout(8, 2) == [{"cores": 4, "gpu": "0"}, {"cores": 4, "gpu": "1"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [one["gpu"] for one in cluster.layout(1, 2)] == ["3", "5"]
-    offer = cluster.resources({"cores": 4, "gpu": "3"}, {"cpu": "c", "cuda": "g", "gpus": 2})
+    assert [one["gpu"] for one in offers.layout(1, 2)] == ["3", "5"]
+    offer = offers.resources({"cores": 4, "gpu": "3"}, {"cpu": "c", "cuda": "g", "gpus": 2})
     assert offer["cores"] == 4
     assert offer["gpu"] == 1
-    assert {cluster.mark(*known) for known in (("cpu", "c"), ("cpu", "any"), ("cuda", "g"), ("cuda", "any"))} <= {
-        *offer
-    }
+    assert {offers.mark(*known) for known in (("cpu", "c"), ("cpu", "any"), ("cuda", "g"), ("cuda", "any"))} <= {*offer}
 
 
 def test_a_host_of_other_arithmetic_or_code_is_named(monkeypatch: pytest.MonkeyPatch):
-    offer = cluster.resources({"cores": 4, "gpu": None}, {"cpu": "theirs", "gpus": 0})
-    assert cluster.objection(offer, {"cpu": "theirs"}, any_arithmetic=False) == ""
-    assert "other arithmetic" in cluster.objection(offer, {"cpu": "ours"}, any_arithmetic=False)
-    assert cluster.objection(offer, {"cpu": "ours"}, any_arithmetic=True) == ""
-    assert "other code" in cluster.objection({"cores": 4, "00000000 cpu any": 4}, {"cpu": "ours"}, any_arithmetic=True)
+    offer = offers.resources({"cores": 4, "gpu": None}, {"cpu": "theirs", "gpus": 0})
+    assert offers.objection(offer, {"cpu": "theirs"}, any_arithmetic=False) == ""
+    assert "other arithmetic" in offers.objection(offer, {"cpu": "ours"}, any_arithmetic=False)
+    assert offers.objection(offer, {"cpu": "ours"}, any_arithmetic=True) == ""
+    assert "other code" in offers.objection({"cores": 4, "00000000 cpu any": 4}, {"cpu": "ours"}, any_arithmetic=True)
 
 
 @pytest.mark.slow
@@ -172,6 +181,7 @@ def test_the_arithmetic_is_that_of_the_stages(monkeypatch: pytest.MonkeyPatch):
             "error: there is no Git remote origin: .*\nerror: there is no default DVC remote: .*",
         ),
         ("worker tcp://127.0.0.1:1", "error: there is no Git remote .*\nerror: there is no default DVC remote: .*"),
+        ("scheduler --port 99999", r"error: --port is 99999, but must be from 0 \(any that is free\) to 65535"),
         ("scheduler --host 192.0.2.1", r"error: the scheduler can't listen on 192\.0\.2\.1:8786: .*"),
     ],
 )

@@ -1,4 +1,7 @@
-"""Sweeps on several hosts, each in a network namespace of its own, while one of them or what they share breaks."""
+"""Sweeps on several hosts, each in a network namespace of its own, while one of them or what they share breaks.
+
+All is real but the training: tests/standin.py stands in for each stage.
+"""
 
 import re
 import subprocess
@@ -58,8 +61,14 @@ class Fleet:
         """Return what the submitters have printed that matches."""
         return re.findall(pattern, self.log.read_text()) if self.log.exists() else []
 
-    def trains(self, host: Host) -> bool:
-        return "stages --in-its-own-environment train" in host.run("ps", "-A", "-o", "args")
+    def hold(self, host: Host) -> None:
+        """Let stand-ins wait on `host` when they train; from then on its file `started` is there."""
+        (host.home / "wait: train").touch()
+
+    def trainings(self) -> int:
+        """Return how many stand-ins have begun to train, on all hosts."""
+        logs = [host.home / "ran" for host in self.hosts]
+        return sum(log.read_text().split().count("train") for log in logs if log.exists())
 
     def succeeds(self, process: subprocess.Popen[str], clone: Path, seeds: int) -> None:
         """Wait for a sweep, all of whose results must have arrived in `clone` and be whole."""
@@ -77,63 +86,79 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(finished: Project, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(finished_standin: Project, tmp_path: Path) -> Iterator[Fleet]:
     with Network(tmp_path / "network", 3) as network:
-        yield Fleet(network, finished.root)
+        yield Fleet(network, finished_standin.root)
 
 
 def test_a_sweep_outlives_its_hosts_and_serves_whoever_asks_next(fleet: Fleet):
+    for host in fleet.hosts[1:]:
+        fleet.hold(host)
     for host in fleet.hosts:
         fleet.work(host)
     fleet.queue(fleet.alice, seeds=6)
     sweep = fleet.submit(fleet.alice)
-    wait_for(lambda: all(fleet.trains(host) for host in fleet.hosts[1:]), PATIENCE)
+    wait_for(lambda: all((host.home / "started").exists() for host in fleet.hosts[1:]), PATIENCE)
     fleet.hosts[1].kill()
     fleet.hosts[2].cut()
     fleet.succeeds(sweep, fleet.alice, seeds=6)
+    assert set(fleet.said(r"ran on (h\d)")) == {"h0"}
 
     # Another user, who has the code but has heard of none of this.
     bob = fleet.clone(fleet.hosts[0], "bob")
     fleet.queue(bob, seeds=6)
     fleet.succeeds(fleet.submit(bob), bob, seeds=6)
     assert len(fleet.said(r"(?m)^6 experiments: 0 ran, 6 were there, 0 failed$")) == 1
+    assert fleet.trainings() == 8  # two broke off
 
 
 def test_a_submitter_that_is_killed_goes_on_when_it_is_started_again(fleet: Fleet):
-    fleet.work(fleet.hosts[1])
+    held = fleet.hosts[1]
+    fleet.hold(held)
+    fleet.work(held)
     fleet.work(fleet.hosts[2])
     fleet.queue(fleet.alice, seeds=3)
     sweep = fleet.submit(fleet.alice)
-    wait_for(lambda: bool(fleet.said(r"(?m)^seed\S+: ran on")), PATIENCE)
+    wait_for(lambda: (held.home / "started").exists() and bool(fleet.said(r"(?m)^seed\S+: ran on")), PATIENCE)
     sweep.kill()
     sweep.wait()
-    fleet.succeeds(fleet.submit(fleet.alice), fleet.alice, seeds=3)
-    assert len(set(fleet.said(r"(?m)^(seed\S+): (?:ran|was)"))) == 3
+    sweep = fleet.submit(fleet.alice)
+    wait_for(lambda: len(fleet.said("(?m)^h1: 1 core")) == 2, PATIENCE)
+    time.sleep(3)  # in which it hands in what runs already
+    (held.home / "go").touch()
+    fleet.succeeds(sweep, fleet.alice, seeds=3)
+    assert fleet.trainings() == 3
 
 
 def test_remotes_that_are_away_are_waited_for(fleet: Fleet):
-    fleet.work(fleet.hosts[1])
+    held = fleet.hosts[1]
+    fleet.hold(held)
+    fleet.work(held)
     fleet.work(fleet.hosts[2])
     fleet.queue(fleet.alice, seeds=2)
     sweep = fleet.submit(fleet.alice)
-    wait_for(lambda: fleet.trains(fleet.hosts[1]), PATIENCE)
+    wait_for((held.home / "started").exists, PATIENCE)
     fleet.network.stop_server()
-    wait_for(lambda: bool(fleet.said(r"waits for (git|dvc)")), PATIENCE)
+    (held.home / "go").touch()
+    wait_for(lambda: bool(fleet.said(r"on h1 waits for (git|dvc)")), PATIENCE)
     time.sleep(10)
     assert sweep.poll() is None
     fleet.network.start_server()
     fleet.succeeds(sweep, fleet.alice, seeds=2)
+    assert fleet.trainings() == 2
 
 
 def test_a_host_whose_disk_is_full_leaves_its_experiments_to_others(fleet: Fleet):
     small = fleet.hosts[1]
     small.small_disk(small.home / "worker", 230)  # enough to begin with, and the rest is gone below
+    fleet.hold(small)
     fleet.work(small)
     fleet.work(fleet.hosts[2])
     fleet.queue(fleet.alice, seeds=2)
     sweep = fleet.submit(fleet.alice)
-    wait_for(lambda: fleet.trains(small), PATIENCE)
+    wait_for((small.home / "started").exists, PATIENCE)
     small.try_run("dd", "if=/dev/zero", "bs=1M", f"of={small.home}/worker/large")
+    (small.home / "go").touch()
     fleet.succeeds(sweep, fleet.alice, seeds=2)
     assert fleet.said("on h1 leaves: the disk of .* is full")
     assert set(fleet.said(r"ran on (h\d)")) == {"h2"}

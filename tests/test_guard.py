@@ -31,11 +31,10 @@ def edit(project: Project, path: str, change: tuple[str, str] | None) -> None:
 def while_running(moment: str, project: Project, *command: str, edit: Callable[[], None]) -> tuple[int, str]:
     """Run `command`, call `edit` at a `moment` of a stage, and return the exit status and what was printed."""
     home = Path(project.env["HOME"])
-    (home / "wait").write_text(moment)
+    (home / f"wait: {moment}").touch()
     log = home / "log"
     with log.open("w") as file:
-        env = project.env | {"STAGES_STRICT": ""}  # the stand-in reads the file `wait`, which is no dep
-        process = subprocess.Popen(command, cwd=project.root, env=env, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=project.root, env=project.env, stdout=file, stderr=subprocess.STDOUT)
     wait_for((home / "started").exists)
     edit()
     (home / "go").touch()
@@ -59,7 +58,7 @@ def test_an_edit_in_the_work_tree(kind, standin: Project):
     assert (standin.root / "dvc.lock").read_bytes() == before
     # Nothing went into the run cache: with the edit undone, the stage is still to be run.
     (standin.root / path).write_bytes(content)
-    (Path(standin.env["HOME"]) / "wait").unlink()
+    (Path(standin.env["HOME"]) / f"wait: {moment}").unlink()
     assert stage in standin.repro()
 
 

@@ -35,6 +35,12 @@ def main() -> int:
     work.add_argument("address", metavar="tcp://HOST:PORT", help="of the scheduler")
     work.add_argument("--cores", type=int, metavar="N", help="how many of the cores to use (all)")
     options = parser.parse_args()
+    cores = getattr(options, "cores", None)
+    if cores is not None and cores < 1:
+        raise PipelineError(f"--cores is {cores}, but must be at least 1")
+    port = getattr(options, "port", 0)
+    if not 0 <= port < 2**16:
+        raise PipelineError(f"--port is {port}, but must be from 0 (any that is free) to {2**16 - 1}")
     signal.signal(signal.SIGTERM, _stop)
     try:
         from tools.fleet import cluster, sweep  # here, where a missing package is told in one line
@@ -42,9 +48,6 @@ def main() -> int:
         if str(error.name).split(".")[0] in ("lenet", "tools"):
             raise
         raise PipelineError(f"there is no package {error.name}: make fleet installs what this needs") from None
-    cores = getattr(options, "cores", None)
-    if cores is not None and cores < 1:
-        raise PipelineError(f"--cores is {cores}, but must be at least 1")
     try:
         if options.command == "run":
             return sweep.run(options.address, cores, options.any_arithmetic)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lenet import arithmetic
-from lenet.errors import PipelineError
+from lenet.errors import PipelineError, run
 from tools import pipeline
 
 
@@ -25,19 +25,24 @@ def measure() -> dict[str, Any]:
     command = [sys.executable, "-m", "tools.fleet.arithmetic"]
     done = subprocess.run(command, env=environment, text=True, capture_output=True)
     if done.returncode:
-        last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
-        raise PipelineError(f"the arithmetic of this machine can't be measured: {last}", status=1)
+        last = (done.stderr.strip() or "it says nothing").splitlines()[-1].removeprefix("error: ")
+        raise PipelineError(
+            f"the arithmetic of this machine can't be measured: {last}", status=2 if done.returncode == 2 else 1
+        )
     return dict(json.loads(done.stdout))
 
 
 def _fingerprint(device: str) -> str:
+    from lenet.checking import check
     from lenet.compute import ComputeConfig, prepare
     from lenet.provenance import fingerprint_of_scoring
     from lenet.training import TrainConfig, fingerprint_of_training
 
     place = prepare(ComputeConfig(device=device, threads=1))  # type: ignore[arg-type]
-    params = pipeline.load(Path("params.yaml"))["train"] | {"batch_size": 64}
-    both = fingerprint_of_scoring(place) + fingerprint_of_training(TrainConfig.model_validate(params), place)
+    # Of the params, the fingerprint depends on the batch size alone.
+    train = check(pipeline.load(Path("params.yaml")), {"train": TrainConfig}, "params.yaml")["train"]
+    train = train.model_copy(update={"batch_size": 64})
+    both = fingerprint_of_scoring(place) + fingerprint_of_training(train, place)
     return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
@@ -52,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,7 +1,6 @@
 """The parts of Dask's cluster: the scheduler, and the worker on each host."""
 
 import asyncio
-import hashlib
 import logging
 import os
 import shutil
@@ -18,11 +17,13 @@ from distributed import Scheduler, Status, Worker
 from lenet import packages
 from lenet.errors import PipelineError
 from tools.fleet import arithmetic, work
+from tools.fleet.offer import describe, layout, resources
 from tools.fleet.queue import git
 
 # How long a worker waits for a scheduler, and a lost one, in seconds.
 PATIENCE = 600
-NAMES = {"cores": "core", "gpu": "GPU"}
+# Dask serves HTTP even without its dashboard; nobody needs that, and on its usual port two of them would collide.
+NO_DASHBOARD = "127.0.0.1:0"
 
 dask.config.set(
     {
@@ -44,14 +45,17 @@ def serve_scheduler(host: str, port: int) -> int:
     """Hand out experiments until Ctrl-C."""
 
     async def serve() -> None:
-        async with Scheduler(host=host, port=port, dashboard=False) as scheduler:
+        async with Scheduler(host=host, port=port, dashboard=False, dashboard_address=NO_DASHBOARD) as scheduler:
             print(f"scheduler: {scheduler.address}", flush=True)
             await scheduler.finished()
 
     try:
         asyncio.run(serve())
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or str(cause)
         raise PipelineError(
             f"the scheduler can't listen on {host}:{port}: {reason}; name others by --host and --port"
         ) from None
@@ -107,6 +111,7 @@ async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, A
             name=f"{socket.gethostname()}:{os.getpid()}:{one['gpu'] or ''}",
             local_directory=str(work.FOLDER),
             dashboard=False,
+            dashboard_address=NO_DASHBOARD,
         )
         for one in layouts
     ]
@@ -122,56 +127,15 @@ async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, A
         await asyncio.gather(*(worker.close(timeout=5, executor_wait=False) for worker in workers))
 
 
-def layout(cores: int, gpus: int) -> list[dict[str, Any]]:
-    """Return the worker processes of a host: one for each GPU, each with its share of the cores; without GPUs, one.
-
-    `CUDA_VISIBLE_DEVICES`, where it is set, says which GPUs there are.
-    """
-    if not gpus:
-        return [{"cores": cores, "gpu": None}]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
-    return [{"cores": max(1, cores // gpus), "gpu": name} for name in names[:gpus]]
-
-
-def describe(offer: dict[str, float]) -> str:
-    """Return in words what is offered."""
-    words = [f"{offer[what]:.0f} {name}{'s' * (offer[what] != 1)}" for what, name in NAMES.items() if what in offer]
-    return " and ".join(words)
-
-
-def resources(one: dict[str, Any], found: dict[str, Any]) -> dict[str, float]:
-    """Return what a worker process offers, in Dask's way: an amount of each thing.
-
-    An experiment takes cores, or a GPU, and asks for a mark. So hosts with other code of the fleet or, where it
-    matters, other arithmetic never get one.
-    """
-    devices = ["cpu", *(["cuda"] if one["gpu"] is not None else [])]
-    marks = [mark(device, known_as) for device in devices for known_as in (found[device], "any")]
-    return dict.fromkeys(["cores", *marks], float(one["cores"])) | ({"gpu": 1.0} if "cuda" in devices else {})
-
-
-def mark(device: str, fingerprint: str) -> str:
-    """Return the name of what a worker offers that has this code of the fleet, and on `device` that arithmetic."""
-    code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
-    return f"{code.hexdigest()[:8]} {device} {fingerprint}"
-
-
 def _check_host() -> None:
     """Raise PipelineError, a line for each thing that this host lacks."""
-    missing = []
+    if not shutil.which("git"):
+        raise PipelineError("there is no git on PATH: install it")
     if not Path("dvc.yaml").exists() or not Path(".git").exists():
         raise PipelineError("here is no clone of the project: start the worker in one")
+    missing = remotes_missing() or _unreachable()
     if drift := packages.drift(Path("requirements.lock").read_text()):
         missing.append(f"not the packages of requirements.lock: {', '.join(drift)}; make fleet installs them")
-    if not shutil.which("git"):
-        missing.append("there is no git on PATH: install it")
-    else:
-        missing += remotes_missing()
-        if not missing:
-            missing += _unreachable()
     if missing:
         raise PipelineError("\n".join(missing))
 
@@ -200,12 +164,3 @@ def _unreachable() -> list[str]:
     if done.returncode:
         lines.append(f"the DVC remote can't be reached: {(done.stderr.strip() or '?').splitlines()[-1]}")
     return lines
-
-
-def objection(offer: dict[str, float], here: dict[str, Any], any_arithmetic: bool) -> str:
-    """Return why a host that offers that takes no part for a submitter who computes as `here`; "" if it does."""
-    if mark("cpu", "any") not in offer:
-        return "other code in tools/fleet: git pull there"
-    if not any_arithmetic and mark("cpu", here["cpu"]) not in offer:
-        return "other arithmetic, so other last bits: --any-arithmetic lets it take part"
-    return ""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, LocalCluster, fire_and_forget
 from dvc.repo.experiments.queue.base import QueueEntry
 from tqdm import tqdm
 
 from lenet.errors import PipelineError
-from tools.fleet import arithmetic, cluster, work
+from tools.fleet import arithmetic, cluster, offer, work
 from tools.fleet.queue import PREFIX, Experiment, finished, git, queued, remove
 
 LOGS = work.FOLDER / "logs"
@@ -42,7 +42,7 @@ def run(address: str | None, cores: int | None, any_arithmetic: bool) -> int:
         print("nothing is queued: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate queues three experiments")
         return 0
     here = arithmetic.measure()
-    sweep = Sweep(bool(address), here, any_arithmetic)
+    sweep = Sweep(bool(address), here, any_arithmetic, _author())
     for entry, experiment in entries:
         sweep.add(entry, experiment)
     sweep.take_what_is_there()
@@ -52,6 +52,15 @@ def run(address: str | None, cores: int | None, any_arithmetic: bool) -> int:
     was_there = len(sweep.over) - sweep.ran
     print(f"{len(sweep.experiments)} experiments: {sweep.ran} ran, {was_there} were there, {len(sweep.failed)} failed")
     return int(bool(sweep.failed))
+
+
+def _author() -> tuple[str, str]:
+    try:
+        return git("config", "user.name").strip(), git("config", "user.email").strip()
+    except PipelineError:
+        raise PipelineError(
+            "git does not know who you are: git config --global user.name NAME, and user.email ADDRESS"
+        ) from None
 
 
 @contextmanager
@@ -67,14 +76,14 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
             yield client
         return
     # One worker, in this process: it only waits for others. It has one GPU at most; workers of their own have all.
-    offer = cluster.resources({"cores": cores, "gpu": "0" if here["gpus"] else None}, here)
+    offered = offer.resources({"cores": cores, "gpu": "0" if here["gpus"] else None}, here)
     with (
         LocalCluster(
             n_workers=1,
             threads_per_worker=cores,
             processes=False,
-            resources=offer,
-            dashboard_address=None,
+            resources=offered,
+            dashboard_address=cluster.NO_DASHBOARD,
             local_directory=str(work.FOLDER),
         ) as local,
         Client(local, set_as_default=False) as client,
@@ -92,6 +101,7 @@ class Sweep:
     shared: bool  # whether results go to the remotes and come from there
     here: dict[str, Any]  # this machine's arithmetic
     any_arithmetic: bool
+    author: tuple[str, str]  # of the commits that hold the results
     entries: dict[str, list[QueueEntry]] = field(default_factory=lambda: defaultdict(list))  # in DVC's queue
     experiments: dict[str, Experiment] = field(default_factory=dict)
     arrived: dict[str, tuple[str, str]] = field(default_factory=dict)  # refs of results to take in, and how they came
@@ -172,6 +182,8 @@ class Sweep:
         client.subscribe_topic("fleet", self.hear)
         self.look(client)
         futures = {content: self.submit(client, experiment) for content, experiment in left.items()}
+        # If this process is killed, the hosts go on, and whoever asks again finds what runs already.
+        fire_and_forget(list(futures.values()))
         try:
             away = False
             while futures or self.arrived:
@@ -186,6 +198,9 @@ class Sweep:
                     away = True
                 self.look(client)
                 time.sleep(5 if away else 0.5)
+        except KeyboardInterrupt:
+            client.cancel(list(futures.values()), force=True)
+            raise
         finally:
             self.bar.close()
 
@@ -196,12 +211,11 @@ class Sweep:
         needed = (
             {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, self.largest or experiment.threads)}
         )
-        author = git("config", "user.name").strip(), git("config", "user.email").strip()
         return client.submit(
             work.run,
-            work.Job(experiment, author, device == "cuda", self.shared),
+            work.Job(experiment, self.author, device == "cuda", self.shared),
             key=f"fleet-{experiment.content}-{fingerprint}",
-            resources=needed | {cluster.mark(device, fingerprint): 1},
+            resources=needed | {offer.mark(device, fingerprint): 1},
             retries=2,
             pure=False,
         )
@@ -216,12 +230,10 @@ class Sweep:
             if result.log:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(result.log)
-            if result.ref and not result.log:  # somebody was faster
-                self.arrived[content] = result.ref, "was there already"
-                return
             if result.ref:
-                self.ran += 1
-                self.arrived[content] = result.ref, f"ran on {result.host} in {result.seconds:.0f} s"
+                self.ran += bool(result.log)  # else somebody was faster
+                ran = f"ran on {result.host} in {result.seconds:.0f} s"
+                self.arrived[content] = result.ref, ran if result.log else "was there already"
                 return
             self.tell(f"{name}: failed on {result.host}; all it printed is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:
@@ -244,13 +256,13 @@ class Sweep:
         for address in self.hosts.keys() - offers.keys():
             if host := self.hosts.pop(address):
                 self.tell(f"{host} has gone; what ran there runs elsewhere")
-        for address, (host, offer) in offers.items():
+        for address, (host, offered) in offers.items():
             if address not in self.hosts:
-                objection = cluster.objection(offer, self.here, self.any_arithmetic)
+                objection = offer.objection(offered, self.here, self.any_arithmetic)
                 self.hosts[address] = "" if objection else host
-                self.largest = max(self.largest, 0 if objection else int(offer["cores"]))
+                self.largest = max(self.largest, 0 if objection else int(offered["cores"]))
                 if self.shared:
-                    self.tell(f"{host}: {objection or cluster.describe(offer)}")
+                    self.tell(f"{host}: {objection or offer.describe(offered)}")
         if not any(self.hosts.values()) and not self.waiting:
             self.tell("no host takes part: waiting for one; python -m tools.fleet worker starts it")
         self.waiting = not any(self.hosts.values())

@@ -20,6 +20,7 @@ from distributed import Reschedule, get_worker
 from dvc.repo import Repo
 
 from lenet.errors import PipelineError
+from tools.fleet import offer
 from tools.fleet.queue import PREFIX, Experiment, finished, git
 
 # Everything of the fleet's own lies here, which Git ignores.
@@ -75,10 +76,7 @@ def run(job: Job) -> Result:
             print(f"{experiment.label}-{experiment.content} {what}", flush=True)
         worker.log_event("fleet", {"content": experiment.content, "host": host, "what": what})
 
-    (arithmetic,) = {
-        words[2] for words in map(str.split, worker.state.total_resources)
-        if words[1:2] == ["cuda" if job.gpu else "cpu"] and words[2] != "any"
-    }  # fmt: skip
+    arithmetic = offer.arithmetic("cuda" if job.gpu else "cpu", worker.state.total_resources)
     try:
         with _clone(Path.cwd(), job.shared) as clone:
             say("starts")
