@@ -11,7 +11,7 @@ endif
 INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
-.PHONY: repro test verify bench fleet lint docs lock
+.PHONY: repro test verify bench gpu fleet lint docs lock
 
 repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -23,9 +23,18 @@ test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
 verify: .venv/runtime ## run the pipeline of the last commit again from nothing and compare the results with it
 	$(VENV)/python -m tools.verify
 
-bench: .venv/runtime ## measure the speed of training
+bench: .venv/runtime ## measure the speed of training; CSV=FILE also writes the table there
 	$(VENV)/dvc repro --quiet
-	$(VENV)/python -m tools.bench
+	$(VENV)/python -m tools.bench $(CSV)
+
+# Where there is no .venv, but a python3 that has PyTorch and what is imported here, that one does: some machines with a
+# GPU can install nothing. It then needs data/mnist from elsewhere.
+gpu: ## test training on a GPU and measure it; CSV=FILE also writes the table there
+	@python=$(PYTHON); \
+	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, torch' 2> /dev/null; then \
+		$(MAKE) --no-print-directory .venv/dev && $(VENV)/dvc repro --quiet download && python=$(VENV)/python || exit; \
+	fi; \
+	set -x; $$python -m pytest -o filterwarnings=default tests/test_gpu.py && $$python -m tools.bench_gpu $(CSV)
 
 fleet: .venv/fleet ## install what python -m tools.fleet needs besides: Dask, and SSH for DVC
 

@@ -42,11 +42,13 @@ def random_warps(n: int, size: int, config: AugmentConfig, generator: torch.Gene
     scale = 1 + scale * config.scale
     shear = shear * config.shear
     cos, sin = angle.cos() * scale, angle.sin() * scale
-    columns = [cos, cos * shear - sin, sin, sin * shear + cos]  # rotation · scale · [[1, shear], [0, 1]]
     dx, dy = (amount * config.shift * 2 / size for amount in shift)
-    affine = torch.stack([columns[0], columns[1], dx, columns[2], columns[3], dy], dim=1).view(n, 2, 3)
-    elastic = torch.randn(n, 2, _KNOTS**2, generator=generator) * (config.elastic * 2 / size)
-    return torch.cat([affine, elastic], dim=2)
+    columns = [cos, cos * shear - sin, dx, sin, sin * shear + cos, dy]  # rotation · scale · [[1, shear], [0, 1]], shift
+    warps = torch.empty(n, 2, 3 + _KNOTS**2)
+    warps[:, :, :3] = torch.stack(columns, dim=1).view(n, 2, 3)
+    bends = torch.randn(n, 2, _KNOTS**2, generator=generator)
+    torch.mul(bends, config.elastic * 2 / size, out=warps[:, :, 3:])
+    return warps
 
 
 def warp_basis(size: int) -> Tensor:

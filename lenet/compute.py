@@ -29,6 +29,9 @@ def prepare(config: ComputeConfig) -> torch.device:
     # That would also fill all new memory before use, a fifth of a training step. No operation here reads memory that
     # it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # Float32 means float32. PyTorch's default rounds what goes into a GPU's convolutions to TF32, of 10 bits.
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

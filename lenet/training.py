@@ -1,7 +1,7 @@
 """Training: batches of distorted images, an optimiser, a learning rate that rises and falls."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from lenet.augment import AugmentConfig, distort, random_warps, warp_basis
 from lenet.config import Config
+from lenet.cuda_graph import CudaGraph
 from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
 from lenet.metrics import accuracy, cross_entropy
 from lenet.model import predict
 from lenet.provenance import fingerprint, fixed_images, fixed_model
+
+# A GPU is given so many steps at a time.
+STEPS = 10
 
 
 class TrainConfig(Config):
@@ -81,26 +85,67 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
 
 def new_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimiser that `config` names for the parameters of `model`."""
-    parameters, lr, decay = model.parameters(), config.lr, config.weight_decay
+    parameters, lr, decay = list(model.parameters()), config.lr, config.weight_decay
+    # On a GPU, all that a step changes lies there, the number of steps, too.
+    capturable = parameters[0].is_cuda
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
                 parameters, lr, config.momentum, weight_decay=decay, nesterov=config.nesterov, fused=True
             )
         case "adam":
-            return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
+            return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True, capturable=capturable)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True, capturable=capturable)
         case "adagrad":
             return torch.optim.Adagrad(parameters, lr, weight_decay=decay)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr, weight_decay=decay, momentum=config.momentum)
+            momentum = config.momentum
+            return torch.optim.RMSprop(parameters, lr, weight_decay=decay, momentum=momentum, capturable=capturable)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Let the next step of `optimizer` have the learning rate `lr`."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def new_steps(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig) -> Callable[..., Tensor]:
+    """Return the function that takes steps of training: (lrs, index, warps) to logits, float32 N×10.
+
+    It takes a step with each of `lrs` (S numbers; on a GPU float32 S), on `batch_size` images at a time: those at
+    `index` (int64 N) in `images`, distorted by `warps` (N×2×52; left out without distortions). It changes `model` in
+    place. The logits are those before each step. On a GPU the next call overwrites them, and S is STEPS, or as many as
+    are left at the end of an epoch.
+    """
+    optimizer = new_optimizer(model, config)
+    basis = warp_basis(images.shape[-1]).to(images.device)
+
+    def take(lrs: Sequence[float] | Tensor, index: Tensor, warps: Tensor | None = None) -> Tensor:
+        logits = torch.empty(len(index), len(CLASSES), device=index.device)
+        for step, lr in enumerate(lrs):
+            part = slice(step * config.batch_size, (step + 1) * config.batch_size)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            batch = images[index[part]]
+            if warps is not None:
+                batch = distort(batch, warps[part], basis)
+            scores = model(batch)
+            optimizer.zero_grad()
+            F.cross_entropy(scores, labels[index[part]], label_smoothing=config.label_smoothing).backward()
+            optimizer.step()
+            logits[part] = scores.detach()
+        return logits
+
+    # PyTorch's Adagrad counts its steps on the CPU, where a graph can't.
+    if not images.is_cuda or config.optimizer == "adagrad":
+        return take
+    kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    graphs, whole = {}, STEPS * config.batch_size
+    for n in {min(whole, len(images)), len(images) % whole} - {0}:
+        index = torch.arange(n, device=images.device)
+        warps = [torch.zeros(n, 2, len(basis), device=images.device)] if config.augment.enabled else []
+        lrs = torch.zeros(math.ceil(n / config.batch_size), device=images.device)
+        graphs[n] = CudaGraph(take, lrs, index, *warps)
+    model.load_state_dict(kept)
+    for state in optimizer.state.values():  # all of it begins at 0
+        for tensor in state.values():
+            tensor.zero_()
+    return lambda lrs, index, *warps: graphs[len(index)](lrs, index, *warps)
 
 
 def fit(
@@ -113,45 +158,33 @@ def fit(
 ) -> Iterator[Epoch]:
     """Train `model` in place on `images` (uint8 N×1×28×28) and `labels` (int64 N); yield a row after each epoch.
 
-    Everything lies on one device, and nothing leaves it within an epoch, so that a GPU never waits for Python. All
-    random numbers are drawn on the CPU: a seed means the same order and distortions on every device.
+    Everything lies on one device, and nothing goes there or leaves it within an epoch, so that a GPU never waits for
+    Python. All random numbers are drawn on the CPU: a seed means the same order and distortions on every device.
 
     Raises PipelineError if a batch is larger than the training set, and (status 1) at the end of an epoch in which a
     loss was not finite.
     """
-    n, batch_size = len(images), config.batch_size
+    n, batch_size, device = len(images), config.batch_size, images.device
     if batch_size > n:
         raise PipelineError(
             f"train.batch_size is {batch_size}, but only {n} images train: set it to {n} or less, or raise split.folds"
         )
     generator = torch.Generator().manual_seed(config.seed)
-    size = images.shape[-1]
-    basis = warp_basis(size).to(images.device)
-    optimizer = new_optimizer(model, config)
     starts = range(0, n, batch_size)  # of the batches
     steps = config.epochs * len(starts)
-    step = 0
+    lrs = [config.lr * lr_factor(step, steps, config) for step in range(steps)]
+    rates = torch.tensor(lrs, device=device) if images.is_cuda else lrs
     model.train()
+    take_steps = new_steps(model, images, labels, config)
+    drawn = _draw(images, config, generator)
     for epoch in range(1, config.epochs + 1):
-        order = torch.randperm(n, generator=generator).to(images.device)
+        first = (epoch - 1) * len(starts)
+        order, *warps = (tensor.to(device) for tensor in drawn)
+        logits = _train_epoch(take_steps, rates[first : first + len(starts)], batch_size, order, *warps)
+        if epoch < config.epochs:
+            drawn = _draw(images, config, generator)  # while a GPU still computes
         targets = labels[order]
-        warps = None
-        if config.augment.enabled:
-            warps = random_warps(n, size, config.augment, generator).to(images.device)
-        logits = torch.empty(n, len(CLASSES), device=images.device)
-        for start in starts:
-            part = slice(start, start + batch_size)
-            set_lr(optimizer, config.lr * lr_factor(step, steps, config))
-            batch = images.index_select(0, order[part])  # images[order[part]] is slower
-            if warps is not None:
-                batch = distort(batch, warps[part], basis)
-            scores = model(batch)
-            optimizer.zero_grad()
-            F.cross_entropy(scores, targets[part], label_smoothing=config.label_smoothing).backward()
-            optimizer.step()
-            logits[part] = scores.detach()
-            step += 1
-        _check_finite(logits, targets, step - len(starts), config)
+        _check_finite(logits, targets, first, config)
         val_loss = val_accuracy = None
         if len(val_images):
             val_logits = predict(model, val_images)
@@ -159,10 +192,29 @@ def fit(
         # The last step was checked by none after it: does the model that it made still work?
         last = slice(starts[-1], n)
         loss = val_loss if val_loss is not None else cross_entropy(predict(model, images[order[last]]), targets[last])
+        step = first + len(starts)
         if not math.isfinite(loss):
             raise _diverged("after", step, loss, config)
-        lr = config.lr * lr_factor(step - 1, steps, config)
-        yield Epoch(epoch, lr, cross_entropy(logits, targets), accuracy(logits, targets), val_loss, val_accuracy)
+        train = cross_entropy(logits, targets), accuracy(logits, targets)
+        yield Epoch(epoch, lrs[step - 1], *train, val_loss, val_accuracy)
+
+
+def _draw(images: Tensor, config: TrainConfig, generator: torch.Generator) -> list[Tensor]:
+    """Draw on the CPU what is random in an epoch: the order of the images and, if there are any, the distortions."""
+    n, size = len(images), images.shape[-1]
+    order = torch.randperm(n, generator=generator)
+    return [order, *([random_warps(n, size, config.augment, generator)] if config.augment.enabled else [])]
+
+
+def _train_epoch(
+    take_steps: Callable[..., Tensor], lrs: Sequence[float] | Tensor, batch_size: int, order: Tensor, *warps: Tensor
+) -> Tensor:
+    """Take a step with each of `lrs`, and return the logits of all images, in the order in which they were drawn."""
+    logits = torch.empty(len(order), len(CLASSES), device=order.device)
+    for first in range(0, len(lrs), STEPS):
+        part = slice(first * batch_size, (first + STEPS) * batch_size)
+        logits[part] = take_steps(lrs[first : first + STEPS], order[part], *(warp[part] for warp in warps))
+    return logits
 
 
 def fingerprint_of_training(config: TrainConfig, device: torch.device) -> str:

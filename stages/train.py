@@ -1,5 +1,6 @@
 """Stage train: fit LeNet-5 to the training images, watching the held-out fold."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from lenet.compute import ComputeConfig, prepare
 from lenet.data import folds
+from lenet.data.dataset import CLASSES
 from lenet.data.folds import SplitConfig
 from lenet.errors import not_a_script
 from lenet.model import LeNet5
@@ -37,6 +39,13 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
 
     model.write(lenet5)
     last = epochs[-1]
+    score, chance = last.train_accuracy if last.val_accuracy is None else last.val_accuracy, 1 / len(CLASSES)
+    if score < 2 * chance:
+        print(
+            f"warning: the network has learned hardly anything: its accuracy is {score:.2%}, and by chance about "
+            f"{chance:.0%}; try a lower train.lr, more train.epochs or another train.seed",
+            file=sys.stderr,
+        )
     metrics = {"loss": last.train_loss, "accuracy": last.train_accuracy, "arithmetic": arithmetic}
     files.write_json(Path("metrics/train.json"), metrics | machine(device))
 

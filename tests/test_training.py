@@ -176,22 +176,48 @@ def test_a_batch_larger_than_the_training_set():
         run(changed(CONFIG, batch_size=61))
 
 
-def test_the_history_grows_epoch_by_epoch(tmp_path, monkeypatch):
-    """For those who watch the file: it is whole at each moment."""
+@pytest.fixture
+def run_stage(tmp_path, monkeypatch):
+    """Return a function that runs the stage with rows that `fit` might have given."""
     monkeypatch.chdir(tmp_path)
     images = np.zeros((20, 28, 28), np.uint8)
     monkeypatch.setattr(stage.mnist, "read", lambda _: stage.mnist.Digits(images, images[:, 0, 0]))
     monkeypatch.setattr(stage.stats, "read", lambda: (0.1, 0.3))
+
+    def run_stage(rows):
+        monkeypatch.setattr(stage, "fit", lambda *_: iter(rows))
+        sections = (SplitConfig, "split"), (ComputeConfig, "compute"), (TrainConfig, "train")
+        stage.main(*(configured(kind, name) for kind, name in sections))
+
+    return run_stage
+
+
+def test_the_history_grows_epoch_by_epoch(run_stage):
+    """For those who watch the file: it is whole at each moment."""
     lengths = []
 
-    def rows(*_):
+    def rows():
         for epoch in (1, 2, 3):
             if stage.history.PATH.exists():
                 lengths.append(len(stage.history.read()))
             yield Epoch(epoch, 0.1, 1.0, 0.5, None, None)
 
-    monkeypatch.setattr(stage, "fit", rows)
-    sections = (SplitConfig, "split"), (ComputeConfig, "compute"), (TrainConfig, "train")
-    stage.main(*(configured(kind, name) for kind, name in sections))
+    run_stage(rows())
     assert lengths == [1, 2]
     assert len(stage.history.read()) == 3
+
+
+@pytest.mark.parametrize(
+    ("train_accuracy", "val_accuracy", "warned"),
+    [(0.11, None, True), (0.5, 0.11, True), (0.11, 0.5, False), (0.21, None, False)],
+)
+def test_a_network_that_has_learned_nothing_is_named(train_accuracy, val_accuracy, warned, run_stage, capsys):
+    val_loss = None if val_accuracy is None else 2.3
+    run_stage([Epoch(1, 0.1, 2.3, train_accuracy, val_loss, val_accuracy)])
+    lines = capsys.readouterr().err.splitlines()
+    assert [
+        line
+        for line in lines
+        if line.startswith("warning: the network has learned hardly anything: its accuracy is 11.00%")
+    ] == lines
+    assert len(lines) == warned

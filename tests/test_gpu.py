@@ -1,0 +1,102 @@
+"""What only a GPU can show: `make gpu`."""
+
+import fakes
+import pytest
+import torch
+from conftest import configured
+from test_training import CONFIG, changed
+
+from lenet import training
+from lenet.compute import ComputeConfig, prepare
+from lenet.model import LeNet5, predict
+from lenet.provenance import fingerprint_of_scoring
+from lenet.training import fingerprint_of_training, fit
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
+]
+
+
+@pytest.fixture(autouse=True)
+def device() -> torch.device:
+    return prepare(configured(ComputeConfig, "compute", device="cuda"))
+
+
+def train(config, device="cuda", n=60):
+    images, labels = (torch.from_numpy(array).to(device) for array in fakes.digits(n + 20))
+    images, labels = images.unsqueeze(1), labels.long()
+    torch.manual_seed(config.seed)
+    model = LeNet5(0.13, 0.31).to(device)
+    rows = list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config))
+    return rows, model.state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+OPTIMIZERS = {
+    "sgd": {},
+    "sgd, no momentum": {"momentum": 0, "nesterov": False},
+    "adam": {"optimizer": "adam", "momentum": 0, "nesterov": False, "lr": 0.003},
+    "adamw": {"optimizer": "adamw", "momentum": 0, "nesterov": False, "lr": 0.003},
+    "adagrad": {"optimizer": "adagrad", "momentum": 0, "nesterov": False, "lr": 0.01},
+    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5, "nesterov": False, "lr": 0.001},
+}
+
+
+@pytest.mark.parametrize("n", [64, 100])  # 100: more than STEPS, and the last batch is smaller
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_two_trainings_give_the_same_bits_and_capture_changes_none(optimizer, n, monkeypatch):
+    config = changed(CONFIG, epochs=3, **OPTIMIZERS[optimizer])
+    rows, weights = train(config, n=n)
+    again, weights_again = train(config, n=n)
+    assert again == rows
+    assert same(weights_again, weights)
+    monkeypatch.setattr(training, "CudaGraph", lambda function, *_: function)
+    plain, plain_weights = train(config, n=n)
+    assert plain == rows
+    assert same(plain_weights, weights)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_losses_are_those_of_the_cpu(optimizer):
+    config = changed(CONFIG, epochs=2, **OPTIMIZERS[optimizer])
+    (rows, _), (expected, _) = train(config), train(config, device="cpu")
+    for row, cpu in zip(rows, expected, strict=True):
+        assert row.train_loss == pytest.approx(cpu.train_loss, rel=1e-3)
+        assert row.lr == cpu.lr
+
+
+def test_float32_is_float32(device):
+    """TF32 would be off by about 1e-3."""
+    torch.manual_seed(0)
+    model = LeNet5(0.13, 0.31).to(device)
+    images = torch.randint(256, (500, 1, 28, 28), dtype=torch.uint8, device=device)
+    exact = LeNet5(0.13, 0.31).to(device).double()
+    exact.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        difference = (predict(model, images) - exact(images.double())).norm() / exact(images.double()).norm()
+    assert difference < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+def test_nothing_waits_for_the_gpu_within_an_epoch(monkeypatch):
+    epoch = training._train_epoch
+
+    def strict(*args):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return epoch(*args)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(training, "_train_epoch", strict)
+    train(changed(CONFIG, epochs=2))
+
+
+def test_fingerprints_are_those_of_the_gpu(device):
+    for fingerprint in (fingerprint_of_scoring, lambda device: fingerprint_of_training(CONFIG, device)):
+        assert fingerprint(device) == fingerprint(device)
+        assert fingerprint(device) != fingerprint(torch.device("cpu"))
