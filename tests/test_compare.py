@@ -28,7 +28,7 @@ def test_groups_differ_in_params_other_than_seed_and_fold():
             "train.seed": [0, 1, 2, 0, 1],
             "train.epochs": [3] * 5,
             "m.accuracy": [0.90, 0.92, 0.97, 0.98, 0.96],
-            "m.loss": [0.3, 0.2, 0.1, 0.5, 0.7],
+            "m.loss": [0.1, 0.2, 0.3, 0.5, 0.7],
         }
     )
     summary = compare.summarise(params, metrics, ["m.accuracy", "m.loss"])
@@ -45,7 +45,10 @@ def test_groups_differ_in_params_other_than_seed_and_fold():
     assert row["mean"] == pytest.approx(0.93)
     assert row["std"] == pytest.approx(statistics.stdev([0.90, 0.92, 0.97]))
     # Student's t for 2 degrees of freedom and 95 %, two-sided, is 4.303 in any table.
-    assert row["high"] - row["mean"] == pytest.approx(4.303 * row["std"] / 3**0.5, rel=1e-4)
+    assert row["mean"] - row["low"] == pytest.approx(4.303 * row["std"] / 3**0.5, rel=1e-4)
+    assert row["high"] == 1  # no accuracy is above that
+    row = summary.iloc[2]
+    assert row["low"] < 0  # but a loss may be anywhere
     assert row["mean"] - row["low"] == pytest.approx(row["high"] - row["mean"])
 
 

@@ -98,7 +98,7 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
     - `over`, in what the runs of the set differ; `metric`; `n`, the number of runs, those with equal params and code
       counted once, for they are the same run
     - `mean`; `std`, the sample standard deviation (with n - 1); `low` and `high`, the 95 % confidence interval of the
-      mean by Student's t distribution; the last three are missing for n = 1
+      mean by Student's t distribution, which ends at 0 and 1 for an accuracy; the last three are missing for n = 1
     - `shared`, the number of seeds (or folds) that the set shares with the best one over the same; `behind`, by how
       much it is lower than that on these in the mean, and `behind_low` and `behind_high`, the 95 % confidence interval
       of this paired difference: on the same seeds, a difference shows sooner than between two means
@@ -114,30 +114,31 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
     differing = [name for name in apart if name not in (SEED, FOLD, "of")]
     rows = []
     for name in wanted:
-        found = []
+        found, fraction = [], name.endswith("accuracy")
         for _, group in params.groupby(differing, dropna=False, sort=False) if differing else [((), params)]:
             for over, runs in repetitions(group):
                 values = metrics.loc[runs, name].dropna()
                 if len(values):
                     values.index = group.loc[values.index, FOLD if over.startswith(FOLD) else SEED]
                     found.append((group.iloc[0], over, values))
-        found.sort(key=lambda entry: entry[2].mean(), reverse=name.endswith("accuracy"))
+        found.sort(key=lambda entry: entry[2].mean(), reverse=fraction)
         best: dict[str, pd.Series] = {}
         for first, over, values in found:
             behind = (best[over] - values).dropna() if over in best else values[:0]
             best.setdefault(over, values)
             rows.append(
                 {**first[differing], "over": over, "metric": name, "n": len(values), "mean": values.mean()}
-                | {"std": values.std(), **_interval(values, "low", "high"), "shared": len(behind)}
+                | {"std": values.std(), **_interval(values, "low", "high", fraction), "shared": len(behind)}
                 | {"behind": behind.mean(), **_interval(behind, "behind_low", "behind_high"), "of": first["of"]}
             )
     return pd.DataFrame(rows)
 
 
-def _interval(values: pd.Series, low: str, high: str) -> dict[str, float]:
+def _interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:
     n = len(values)
     half = stats.t.ppf(0.975, n - 1) * values.std() / n**0.5 if n > 1 else float("nan")
-    return {low: values.mean() - half, high: values.mean() + half}
+    ends = {low: values.mean() - half, high: values.mean() + half}
+    return {name: min(max(end, 0.0), 1.0) if fraction else end for name, end in ends.items()}
 
 
 def repetitions(group: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
