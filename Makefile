@@ -34,7 +34,7 @@ gpu: ## test training on a GPU and measure it; CSV=FILE also writes the table th
 	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, torch' 2> /dev/null; then \
 		$(MAKE) --no-print-directory .venv/dev && $(VENV)/dvc repro --quiet download && python=$(VENV)/python || exit; \
 	fi; \
-	set -x; $$python -m pytest -o filterwarnings=default tests/test_gpu.py && $$python -m tools.bench_gpu $(CSV)
+	set -x; $$python -m pytest -o filterwarnings=default tests/test_gpu.py && $$python -m tools.bench.gpu $(CSV)
 
 fleet: .venv/fleet ## install what python -m tools.fleet needs besides: Dask, and SSH for DVC
 

@@ -12,7 +12,8 @@ from lenet.errors import PipelineError
 from lenet.model import LeNet5
 from lenet.training import Epoch, TrainConfig, fit, lr_factor
 from stages import train as stage
-from tools import bench
+from tools.bench.common import MEAN, STD, recipe
+from tools.bench.loops import tutorial_model
 from tools.recipes import TUTORIAL
 
 DISTORTIONS = {"rotation": 5, "shift": 1, "scale": 0.05, "shear": 0.05, "elastic": 0.2}
@@ -90,15 +91,15 @@ def test_the_tutorials_loop_has_the_same_losses():
     images, labels = (torch.from_numpy(array) for array in fakes.digits(64))
     images, labels = images.unsqueeze(1), labels.long()
     torch.manual_seed(0)
-    model = LeNet5(bench.MEAN, bench.STD)
-    tutorial = bench.tutorial_model()
+    model = LeNet5(MEAN, STD)
+    tutorial = tutorial_model()
     for ours, theirs in zip(model.parameters(), tutorial.parameters(), strict=True):
         theirs.data.copy_(ours)
-    train = changed(bench.recipe(**TUTORIAL), lr=0.03, epochs=40)
+    train = changed(recipe(**TUTORIAL), lr=0.03, epochs=40)
     losses = [row.train_loss for row in fit(model, images, labels, images[:0], labels[:0], train)]
     optimizer = torch.optim.SGD(tutorial.parameters(), lr=train.lr, momentum=train.momentum)
     for loss in losses:
-        expected = torch.nn.functional.nll_loss(tutorial((images / 255 - bench.MEAN) / bench.STD), labels)
+        expected = torch.nn.functional.nll_loss(tutorial((images / 255 - MEAN) / STD), labels)
         assert loss == pytest.approx(expected.item(), rel=1e-4)
         optimizer.zero_grad()
         expected.backward()

@@ -1,6 +1,6 @@
 """How fast is training on a GPU, and does it compute there what it computes on the CPU? `make gpu` prints it.
 
-`python -m tools.bench_gpu FILE` also writes what it prints as a CSV. It needs no DVC: only data/mnist, PyTorch, and
+`python -m tools.bench.gpu FILE` also writes what it prints as a CSV. It needs no DVC: only data/mnist, PyTorch, and
 what lenet/ imports.
 """
 
@@ -26,7 +26,18 @@ from lenet.metrics import accuracy
 from lenet.model import predict
 from lenet.provenance import fixed_model, machine
 from lenet.training import STEPS, TrainConfig, lr_factor, new_steps
-from tools.bench import DATA, EPOCHS_TO_TARGET, REPEATS, Table, ours, parts, prepare_for, recipe, restart, tensors
+from tools.bench.common import (
+    DATA,
+    EPOCHS_TO_TARGET,
+    REPEATS,
+    Table,
+    ours,
+    parts,
+    prepare_for,
+    recipe,
+    restart,
+    tensors,
+)
 from tools.recipes import NO_DISTORTIONS, TUTORIAL
 
 SEEDS = range(10)
@@ -119,7 +130,7 @@ def processes(table: Table) -> None:
 
 def main() -> None:
     """Measure everything."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench_gpu", description="Measure training on a GPU.")
+    parser = argparse.ArgumentParser(prog="python -m tools.bench.gpu", description="Measure training on a GPU.")
     parser.add_argument("csv", nargs="?", type=Path, help="a file for the table")
     options = parser.parse_args()
     if not DATA.is_dir():
