@@ -3,14 +3,17 @@
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Project, copy, ran, wait_for
+from distributed import Reschedule
 
 from tools.fleet import arithmetic, work
 from tools.fleet import offer as offers
-from tools.fleet.queue import Experiment, finished, label, queued
+from tools.fleet.queue import Experiment, finished, label, queued, reason
 
 
 @pytest.fixture
@@ -119,6 +122,32 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
     assert len({experiment.content for experiment in (one, two, code, targets, switch)}) == 5
     assert [experiment.label for experiment in (one, two, code)] == ["seed1", "seed2", "seed1"]
     assert switch.words == ("--force",)
+
+
+@pytest.mark.parametrize(
+    ("printed", "line"),
+    [
+        ("fatal: '/x' does not appear to be a git repository\n\nPlease make sure\nit exists.\n", "fatal: '/x' does .*"),
+        ("Collecting\nERROR: unexpected error - no route\n\nHaving any troubles?\n", "ERROR: unexpected error - .*"),
+        ("one\ntwo\n", "two"),
+        ("", "it says nothing"),
+    ],
+)
+def test_the_reason_of_a_failure(printed, line):
+    assert re.fullmatch(line, reason(printed))
+
+
+def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "clone").mkdir()
+    job = SimpleNamespace(shared=True, author=("A", "a@example.com"))
+    said: list[str] = []
+    run = work._Run(job, tmp_path / "clone", "", "", said.append)
+    monkeypatch.setattr(work, "PATIENCE", 5)
+    monkeypatch.setattr(work, "STOPPING", threading.Event())
+    threading.Timer(0.5, work.STOPPING.set).start()
+    with pytest.raises(Reschedule):
+        run._patiently("git fetch", "git", "fetch", "nowhere")
+    assert [line.partition(": ")[0] for line in said] == ["waits for git fetch"]
 
 
 def test_a_label():

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,10 +21,22 @@ from tools.fleet import arithmetic, work
 from tools.fleet.offer import describe, layout, resources
 from tools.fleet.queue import git
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 # How long a worker waits for a scheduler, and a lost one, in seconds.
 PATIENCE = 600
 # Dask serves HTTP even without its dashboard; nobody needs that, and on its usual port two of them would collide.
 NO_DASHBOARD = "127.0.0.1:0"
+
+# Puts a file into the DVC remote, and removes it.
+WRITE = """
+import uuid
+from dvc.repo import Repo
+odb = Repo().cloud.get_remote_odb()
+path = odb.fs.join(odb.path, f"fleet-{uuid.uuid4()}")
+odb.fs.makedirs(odb.path, exist_ok=True)
+odb.fs.pipe_file(path, b"")
+odb.fs.remove(path)
+"""
 
 dask.config.set(
     {
@@ -76,7 +89,14 @@ def serve_worker(address: str, cores: int | None) -> int:
     while time.monotonic() - lost < PATIENCE:
         if _reachable(address):
             print(f"connected to {address}", flush=True)
-            asyncio.run(_serve(address, layouts, found))
+            before = {number: signal.getsignal(number) for number in STOPS}
+            try:
+                asyncio.run(_serve(address, layouts, found))
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
             if work.LEFT:
                 raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
             print(f"the connection to {address} is lost: trying again", flush=True)
@@ -102,7 +122,14 @@ def _reachable(address: str) -> bool:
 
 
 async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, Any]) -> None:
-    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on."""
+    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on.
+
+    A signal cancels it. Raised as KeyboardInterrupt anywhere in Dask, it would let Dask wait for what runs here.
+    """
+    if this := asyncio.current_task():
+        for number in STOPS:
+            asyncio.get_running_loop().add_signal_handler(number, this.cancel)
+    work.STOPPING.clear()
     workers = [
         Worker(
             address,
@@ -123,7 +150,7 @@ async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, A
         pass  # the scheduler has gone before they were ready
     finally:
         # What runs here now will run elsewhere; and Dask would wait for it.
-        work.end_children()
+        work.stop()
         await asyncio.gather(*(worker.close(timeout=5, executor_wait=False) for worker in workers))
 
 
@@ -159,8 +186,7 @@ def _unreachable() -> list[str]:
         git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")
     except PipelineError as error:
         lines.append(f"the Git remote origin can't be written: {error}")
-    code = "from dvc.repo import Repo; odb = Repo().cloud.get_remote_odb(); odb.fs.exists(odb.path)"
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", WRITE], text=True, capture_output=True)
     if done.returncode:
-        lines.append(f"the DVC remote can't be reached: {(done.stderr.strip() or '?').splitlines()[-1]}")
+        lines.append(f"the DVC remote can't be written: {(done.stderr.strip() or '?').splitlines()[-1]}")
     return lines

@@ -40,12 +40,17 @@ class Experiment:
 
 
 def git(*arguments: str, root: Path | str = ".") -> str:
-    """Run git in `root` and return what it prints; raise PipelineError with its last words if it fails."""
+    """Run git in `root` and return what it prints; raise PipelineError with its reason if it fails."""
     done = subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True)
     if done.returncode:
-        said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        raise PipelineError(f"git {arguments[0]} failed: {said}", status=1)
+        raise PipelineError(f"git {arguments[0]} failed: {reason(done.stderr)}", status=1)
     return done.stdout
+
+
+def reason(printed: str) -> str:
+    """Return of what Git or DVC has printed the line that says why it failed: advice may follow that line."""
+    lines = printed.strip().splitlines() or ["it says nothing"]
+    return next((line for line in lines if line.startswith(("ERROR: ", "error: ", "fatal: ", "ssh: "))), lines[-1])
 
 
 def queued() -> list[tuple[QueueEntry, Experiment]]:

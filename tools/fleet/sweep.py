@@ -91,7 +91,7 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
         try:
             yield client
         finally:  # before the worker's threads are waited for
-            work.end_children()
+            work.stop()
 
 
 @dataclass

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ from dvc.repo import Repo
 
 from lenet.errors import PipelineError
 from tools.fleet import offer
-from tools.fleet.queue import PREFIX, Experiment, finished, git
+from tools.fleet.queue import PREFIX, Experiment, finished, git, reason
 
 # Everything of the fleet's own lies here, which Git ignores.
 FOLDER = Path(".dvc/tmp/fleet")
 # Why this host has left the cluster, if it has.
 LEFT: list[str] = []
+# Whether this host is leaving the cluster, so that what waits here need not wait any longer.
+STOPPING = threading.Event()
 # How many seconds the remotes may be away.
 PATIENCE = 600
 # With less space than this, a host runs nothing: bytes.
@@ -152,8 +155,9 @@ def _end_processes_in(folder: Path) -> None:
             continue
 
 
-def end_children() -> None:
-    """Kill every experiment that this process has started."""
+def stop() -> None:
+    """Kill every experiment that this process has started, and let none wait for a remote."""
+    STOPPING.set()
     for child in psutil.Process().children(recursive=True):
         child.kill()
 
@@ -219,19 +223,21 @@ class _Run:
             done = self._try(*command)
             if not done.returncode:
                 return done.stdout
+            if STOPPING.is_set():
+                raise Reschedule
             if done.returncode < 0:
                 raise HostError(f"{what} was killed by signal {-done.returncode}")
             self._room(done.stdout)
             if "couldn't find remote ref" in done.stdout:
                 raise PipelineError(f"{what}: somebody has removed it from the Git remote", status=1)
-            last = (done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+            why = reason(done.stdout)
             rejected = what == "git push" and "rejected" in done.stdout
             if rejected or not self.job.shared or time.monotonic() - start > PATIENCE:
-                raise HostError(f"{what}: {last}")
+                raise HostError(f"{what}: {why}")
             if not told:
-                self.say(f"waits for {what}: {last}")
+                self.say(f"waits for {what}: {why}")
                 told = True
-            time.sleep(pause)
+            STOPPING.wait(pause)
             pause = min(2 * pause, 20)
 
     def _room(self, said: str = "") -> None:
