@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lenet.compute import ComputeConfig, prepare
 from lenet.data import folds
@@ -26,13 +25,8 @@ def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -
 
     _, val = folds.split(len(train.images), split)
     if len(val):
-        logits = _logits(lenet5, train.images[val], device)
-        metrics["val"] = scores(logits, torch.tensor(train.labels[val]).long())
-
-    logits = _logits(lenet5, test.images, device)
-    confidence, predicted = confidences(logits)
-    bins = reliability(confidence, predicted == test.labels, evaluate)
-    metrics["test"] = scores(logits, torch.tensor(test.labels).long()) | {"calibration_error": calibration_error(bins)}
+        metrics["val"], *_ = _score(lenet5, train.images[val], train.labels[val], device, evaluate)
+    metrics["test"], predicted, confidence = _score(lenet5, test.images, test.labels, device, evaluate)
 
     for part, values in metrics.items():
         print(f"{part:4}  accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}")
@@ -41,8 +35,13 @@ def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -
     files.write_json(Path("metrics/evaluate.json"), metrics)
 
 
-def _logits(lenet5: LeNet5, images: np.ndarray, device: torch.device) -> Tensor:
-    return predict(lenet5, torch.tensor(images, device=device).unsqueeze(1)).cpu()
+def _score(
+    lenet5: LeNet5, images: np.ndarray, labels: np.ndarray, device: torch.device, config: EvaluateConfig
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    logits = predict(lenet5, torch.tensor(images, device=device).unsqueeze(1)).cpu()
+    confidence, predicted = confidences(logits)
+    error = calibration_error(reliability(confidence, predicted == labels, config))
+    return scores(logits, torch.tensor(labels).long()) | {"calibration_error": error}, predicted, confidence
 
 
 if __name__ == "__main__":

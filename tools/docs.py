@@ -22,7 +22,7 @@ from tools.recipes import RECIPES, matching
 OUTPUT = Path("docs/output")  # what commands have printed
 
 # Columns of `dvc exp show` that would make it wider than a page, as a regular expression.
-UNSHOWN = ".*(loss|error|arith)|accuracy|models"
+UNSHOWN = ".*(loss|error|arith)|accuracy|models|metrics"
 
 
 def headline() -> str:
@@ -69,8 +69,8 @@ def recipes() -> str:
         commands.append(f"$ dvc exp run --queue -S compute.threads=1 -S 'train.seed=range(0,10)'{words} evaluate")
         if not changes:
             commands.append("$ dvc exp run --queue -S compute.threads=1 -S 'split.fold=range(1,5)' evaluate")
-    named = "{train,evaluate.val,evaluate.test}.{loss,accuracy} evaluate.test.calibration_error"
-    commands += ["$ dvc queue start -j 2", f"$ python -m tools.compare --format csv {named} > docs/results.csv"]
+    named = "{train,evaluate.val,evaluate.test}.{loss,accuracy} evaluate.{val,test}.calibration_error"
+    commands += ["$ python -m tools.fleet run", f"$ python -m tools.compare --format csv {named} > docs/results.csv"]
     # A line breaks between two changes, not within one.
     whole = [command.replace(" -S ", " -S~") for command in commands]
     wrapped = [" \\\n    ".join(textwrap.wrap(command, 110, break_on_hyphens=False)) for command in whole]
@@ -133,6 +133,38 @@ def sweep() -> str:
     return console([(shown, printed("sweep")), ("python -m tools.compare", printed("compare"))])
 
 
+def cost() -> str:
+    """Return the table of what a sweep costs, from docs/fleet.csv."""
+    rows = [[row.measured, f"{row.median:.3g}", row.unit] for row in pd.read_csv("docs/fleet.csv").itertuples()]
+    return tabulate(rows, ["", "", ""], "github", disable_numparse=True)
+
+
+def smoothing() -> str:
+    """Return the table of runs with and without label smoothing, from docs/smoothing.csv."""
+    table = pd.read_csv("docs/smoothing.csv")
+    table = table[table["over"].str.startswith("train.seed").fillna(False)]
+    rows = []
+    for value, runs in table.groupby("train.label_smoothing"):
+        accuracy, error = (
+            runs[runs["metric"] == f"evaluate.val.{name}"].iloc[0] for name in ("accuracy", "calibration_error")
+        )
+        cells = [f"{accuracy['mean']:.2%} ± {accuracy['std']:.2%}", f"{error['mean']:.2%} ± {error['std']:.2%}"]
+        behind = f"{accuracy['behind']:.3%} ({accuracy['behind_low']:.3%} to {accuracy['behind_high']:.3%})"
+        rows.append([value, *cells, behind if accuracy["shared"] else ""])
+    headers = ["label smoothing", "accuracy", "calibration error", "behind"]
+    return tabulate(rows, headers, "github", disable_numparse=True)
+
+
+def gpu() -> str:
+    """Return what `make gpu` has printed."""
+    return console([("make gpu", printed("gpu"))])
+
+
+def host() -> str:
+    """Return what a sweep has printed in which a host died."""
+    return console([("python -m tools.fleet run tcp://10.77.0.1:8786", printed("host"))])
+
+
 def printed(name: str) -> str:
     """Return what a command has printed into the file `name` in docs/output."""
     return (OUTPUT / f"{name}.txt").read_text().rstrip()
@@ -151,7 +183,22 @@ def code(names: Iterable[str]) -> str:
 
 BLOCKS = {
     block.__name__: block
-    for block in (headline, metrics, results, recipes, dag, stages, reruns, experiment, show, sweep)
+    for block in (
+        headline,
+        metrics,
+        results,
+        recipes,
+        dag,
+        stages,
+        reruns,
+        experiment,
+        show,
+        sweep,
+        smoothing,
+        gpu,
+        cost,
+        host,
+    )
 }
 
 
