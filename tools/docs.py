@@ -134,9 +134,13 @@ def sweep() -> str:
 
 
 def cost() -> str:
-    """Return the table of what a sweep costs, from docs/fleet.csv."""
-    rows = [[row.measured, f"{row.median:.3g}", row.unit] for row in pd.read_csv("docs/fleet.csv").itertuples()]
-    return tabulate(rows, ["", "", ""], "github", disable_numparse=True)
+    """Return the table of what a sweep costs, by the number of its experiments, from docs/fleet.csv."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in pd.read_csv("docs/fleet.csv").itertuples():
+        count, _, what = row.measured.partition(" experiments: ")
+        rows.setdefault(f"{what} ({row.unit})", {})[f"{count} experiments"] = f"{row.median:.3g}"
+    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
+    return tabulate(table, ["", *table.columns], "github", disable_numparse=True)
 
 
 def smoothing() -> str:
