@@ -133,6 +133,16 @@ def sweep() -> str:
     return console([(shown, printed("sweep")), ("python -m tools.compare", printed("compare"))])
 
 
+def speed() -> str:
+    """Return the table of what tools.bench has measured, from docs/speed.csv."""
+    rows = []
+    for row in pd.read_csv("docs/speed.csv").itertuples():
+        spread = "" if row.n == 1 else f"{row.lowest:.3g} to {row.highest:.3g}"
+        unit = "" if pd.isna(row.unit) else row.unit
+        rows.append([row.measured, f"{row.median:.3g}", spread, unit])
+    return tabulate(rows, ["measured", "median", "range", "unit"], "github", disable_numparse=True)
+
+
 def cost() -> str:
     """Return the table of what a sweep costs, by the number of its experiments, from docs/fleet.csv."""
     rows: dict[str, dict[str, str]] = {}
@@ -198,6 +208,7 @@ BLOCKS = {
         experiment,
         show,
         sweep,
+        speed,
         smoothing,
         gpu,
         cost,
