@@ -1,16 +1,15 @@
 """What only a GPU can show: `make gpu`."""
 
-import fakes
 import pytest
 import torch
 from conftest import configured
-from test_training import CONFIG, changed
+from test_training import CONFIG, changed, run
 
 from lenet import training
 from lenet.compute import ComputeConfig, prepare
 from lenet.model import LeNet5, predict
 from lenet.provenance import fingerprint_of_scoring
-from lenet.training import fingerprint_of_training, fit
+from lenet.training import fingerprint_of_training
 
 pytestmark = [
     pytest.mark.gpu,
@@ -24,11 +23,7 @@ def device() -> torch.device:
 
 
 def train(config, device="cuda", n=60):
-    images, labels = (torch.from_numpy(array).to(device) for array in fakes.digits(n + 20))
-    images, labels = images.unsqueeze(1), labels.long()
-    torch.manual_seed(config.seed)
-    model = LeNet5(0.13, 0.31).to(device)
-    rows = list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config))
+    model, rows = run(config, n, device)
     return rows, model.state_dict()
 
 

@@ -47,9 +47,9 @@ class Sweep:
         self.run("git", "clone", "--quiet", "--bare", ".", folder / "origin")
         self.run("git", "remote", "set-url", "origin", folder / "origin")
         self.run("dvc", "push", "--quiet")
-        self.theirs = self.clone(folder / "origin", "theirs")
+        theirs = self.clone(folder / "origin", "theirs")
         self.start(self.mine, "scheduler", "--port", str(PORT))
-        self.worker = self.start(self.theirs, "worker", f"tcp://127.0.0.1:{PORT}", "--cores", str(CORES))
+        self.start(theirs, "worker", f"tcp://127.0.0.1:{PORT}", "--cores", str(CORES))
 
     def clone(self, source: Path, name: str) -> Path:
         """Clone `source`, and give the clone a DVC remote."""
@@ -67,12 +67,10 @@ class Sweep:
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return time.perf_counter() - start, cpu
 
-    def start(self, clone: Path, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, clone: Path, *words: str) -> None:
         """Start a part of the fleet in `clone`."""
         command = [sys.executable, "-m", "tools.fleet", *words]
-        process = subprocess.Popen(command, cwd=clone, env=self.env, stdout=subprocess.DEVNULL)
-        self.started.append(process)
-        return process
+        self.started.append(subprocess.Popen(command, cwd=clone, env=self.env, stdout=subprocess.DEVNULL))
 
     def stop(self) -> float:
         """Stop all parts; return the CPU seconds of all that the worker and the scheduler have run."""
