@@ -145,10 +145,12 @@ def speed() -> str:
 
 def cost() -> str:
     """Return the table of what a sweep costs, by the number of its experiments, from docs/fleet.csv."""
+    costs = pd.read_csv("docs/fleet.csv")
+    costs[["runs", "what"]] = costs["measured"].str.split(" experiments: ", expand=True)
     rows: dict[str, dict[str, str]] = {}
-    for row in pd.read_csv("docs/fleet.csv").itertuples():
-        count, _, what = row.measured.partition(" experiments: ")
-        rows.setdefault(f"{what} ({row.unit})", {})[f"{count} experiments"] = f"{row.median:.3g}"
+    for row in costs.astype({"runs": int}).sort_values("runs", kind="stable").itertuples():
+        value = f"{row.median:,.0f}" if row.median >= 100 else f"{row.median:.3g}"
+        rows.setdefault(f"{row.what} ({row.unit})", {})[f"{row.runs:,} experiments"] = value
     table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
     return tabulate(table, ["", *table.columns], "github", disable_numparse=True)
 

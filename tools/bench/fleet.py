@@ -2,8 +2,8 @@
 
 For 10, 100 and 1,000 experiments, in which the stand-in of the tests takes the place of each stage: queueing them,
 running them on a worker of two cores, with Git and DVC remotes in folders, and then showing and comparing them. All of
-it happens on this machine, in a temporary folder. It takes about an hour on two cores. What FILE holds of other numbers
-of experiments stays there.
+it happens on this machine, in a temporary folder. It takes some forty minutes on two cores. What FILE holds of other
+numbers of experiments stays there.
 """
 
 import argparse
