@@ -22,8 +22,8 @@ def prepare(config: ComputeConfig) -> torch.device:
     The process must have been started with the variables of `lenet.arithmetic`, which decide bits, too. Raises
     PipelineError if `cuda` is asked for where there is none.
     """
-    # The number of threads decides in which order sums are taken, and so their last bits.
-    torch.set_num_threads(config.threads)
+    # lenet/parallel.py has other threads than PyTorch's, and says why.
+    torch.set_num_threads(1)
     # The same as torch.use_deterministic_algorithms(True), which would first import PyTorch's compiler, for a second.
     torch.set_deterministic_debug_mode("error")
     # That would also fill all new memory before use, a fifth of a training step. No operation here reads memory that

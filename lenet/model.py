@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
+from lenet.parallel import Threads
 
 # Images in a forward pass: enough to keep the processor busy, few enough for the activations to stay in its cache.
 _BATCH = 500
@@ -77,12 +78,14 @@ def rows(tensor: Tensor) -> Tensor:
     return tensor.permute(0, 2, 3, 1).flatten(1)
 
 
-@torch.no_grad()
-def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the model's logits, float32 N×10, for `images`, N×1×28×28. The model is left in the mode it was in."""
+def predict(model: nn.Module, images: Tensor, threads: int = 1) -> Tensor:
+    """Return the model's logits, float32 N×10, for `images`, N×1×28×28. The model is left in the mode it was in.
+
+    A processor computes in so many `threads`; the result is the same in any number of them.
+    """
     training = model.training
     model.eval()
-    logits = torch.cat([model(batch) for batch in images.split(_BATCH)])
+    logits = torch.cat(Threads(threads, images.device).map(torch.no_grad()(model.__call__), images.split(_BATCH)))
     model.train(training)
     return logits
 

@@ -1,7 +1,9 @@
 """Training: batches of distorted images, an optimiser, a learning rate that rises and falls."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
@@ -16,6 +18,7 @@ from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
 from lenet.metrics import accuracy, cross_entropy
 from lenet.model import predict
+from lenet.parallel import Threads
 from lenet.provenance import fingerprint, fixed_images, fixed_model
 
 # A GPU is given so many steps at a time.
@@ -104,31 +107,46 @@ def new_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimize
             return torch.optim.RMSprop(parameters, lr, weight_decay=decay, momentum=momentum, capturable=capturable)
 
 
-def new_steps(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig) -> Callable[..., Tensor]:
+def new_steps(
+    model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, threads: int = 1
+) -> Callable[..., Tensor]:
     """Return the function that takes steps of training: (lrs, index, warps) to logits, float32 N×10.
 
     It takes a step with each of `lrs` (S numbers; on a GPU float32 S), on `batch_size` images at a time: those at
     `index` (int64 N) in `images`, distorted by `warps` (N×2×52; left out without distortions). It changes `model` in
-    place. The logits are those before each step. On a GPU the next call overwrites them, and S is STEPS, or as many as
-    are left at the end of an epoch.
+    place. The logits are those before each step. On a processor, each of `threads` computes the gradient of a part of
+    the batch. On a GPU the next call overwrites the logits, and S is STEPS, or as many as are left at the end of an
+    epoch.
     """
     optimizer = new_optimizer(model, config)
     basis = warp_basis(images.shape[-1]).to(images.device)
+    workers = Threads(threads, images.device)
+    models = [model] + [_twin(model) for _ in range(workers.n - 1)]
 
-    def take(lrs: Sequence[float] | Tensor, index: Tensor, warps: Tensor | None = None) -> Tensor:
+    def differentiate(model: nn.Module, size: int, logits: Tensor, index: Tensor, *warps: Tensor) -> list[Tensor]:
+        """Write the logits of a part of a batch of `size` images, and return what it adds to the batch's gradient."""
+        batch = images[index]
+        if warps:
+            batch = distort(batch, warps[0], basis)
+        scores = model(batch)
+        model.zero_grad()
+        loss = F.cross_entropy(scores, labels[index], label_smoothing=config.label_smoothing)
+        loss.backward(torch.full_like(loss, len(index) / size))
+        logits.copy_(scores.detach())
+        return [weight.grad for weight in model.parameters() if weight.grad is not None]
+
+    def take(lrs: Sequence[float] | Tensor, index: Tensor, *warps: Tensor) -> Tensor:
         logits = torch.empty(len(index), len(CLASSES), device=index.device)
-        for step, lr in enumerate(lrs):
-            part = slice(step * config.batch_size, (step + 1) * config.batch_size)
+        batches = (tensor.split(config.batch_size) for tensor in (logits, index, *warps))
+        for lr, *batch in zip(lrs, *batches, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch = images[index[part]]
-            if warps is not None:
-                batch = distort(batch, warps[part], basis)
-            scores = model(batch)
-            optimizer.zero_grad()
-            F.cross_entropy(scores, labels[index[part]], label_smoothing=config.label_smoothing).backward()
+            parts = (tensor.chunk(workers.n) for tensor in batch)
+            gradient, *others = workers.map(differentiate, models, repeat(len(batch[0])), *parts)
+            for other in others:
+                for ours, theirs in zip(gradient, other, strict=True):
+                    ours += theirs  # in place: it is that of `model`
             optimizer.step()
-            logits[part] = scores.detach()
         return logits
 
     # PyTorch's Adagrad counts its steps on the CPU, where a graph can't.
@@ -148,6 +166,13 @@ def new_steps(model: nn.Module, images: Tensor, labels: Tensor, config: TrainCon
     return lambda lrs, index, *warps: graphs[len(index)](lrs, index, *warps)
 
 
+def _twin(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` with the same weights, also after they have changed, but gradients of its own."""
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    return twin
+
+
 def fit(
     model: nn.Module,
     images: Tensor,
@@ -155,11 +180,13 @@ def fit(
     val_images: Tensor,
     val_labels: Tensor,
     config: TrainConfig,
+    threads: int = 1,
 ) -> Iterator[Epoch]:
     """Train `model` in place on `images` (uint8 N×1×28×28) and `labels` (int64 N); yield a row after each epoch.
 
     Everything lies on one device, and nothing goes there or leaves it within an epoch, so that a GPU never waits for
-    Python. All random numbers are drawn on the CPU: a seed means the same order and distortions on every device.
+    Python. All random numbers are drawn on the CPU: a seed means the same order and distortions on every device. A
+    processor computes in so many `threads`; each number of them rounds differently.
 
     Raises PipelineError if a batch is larger than the training set, and (status 1) at the end of an epoch in which a
     loss was not finite.
@@ -175,7 +202,7 @@ def fit(
     lrs = [config.lr * lr_factor(step, steps, config) for step in range(steps)]
     rates = torch.tensor(lrs, device=device) if images.is_cuda else lrs
     model.train()
-    take_steps = new_steps(model, images, labels, config)
+    take_steps = new_steps(model, images, labels, config, threads)
     drawn = _draw(images, config, generator)
     for epoch in range(1, config.epochs + 1):
         first = (epoch - 1) * len(starts)
@@ -187,7 +214,7 @@ def fit(
         _check_finite(logits, targets, first, config)
         val_loss = val_accuracy = None
         if len(val_images):
-            val_logits = predict(model, val_images)
+            val_logits = predict(model, val_images, threads)
             val_loss, val_accuracy = cross_entropy(val_logits, val_labels), accuracy(val_logits, val_labels)
         # The last step was checked by none after it: does the model that it made still work?
         last = slice(starts[-1], n)
@@ -217,7 +244,7 @@ def _train_epoch(
     return logits
 
 
-def fingerprint_of_training(config: TrainConfig, device: torch.device) -> str:
+def fingerprint_of_training(config: TrainConfig, device: torch.device, threads: int = 1) -> str:
     """Return the fingerprint of a training on `device` in the batches of `config`: of two steps on fixed images.
 
     It depends on no other param that is set below: runs of another learning rate or seed can be compared.
@@ -238,7 +265,7 @@ def fingerprint_of_training(config: TrainConfig, device: torch.device) -> str:
     }
     model = fixed_model(device)
     images, labels = fixed_images(2 * config.batch_size, device)
-    list(fit(model, images, labels, images[:0], labels[:0], config.model_copy(update=fixed)))
+    list(fit(model, images, labels, images[:0], labels[:0], config.model_copy(update=fixed), threads))
     return fingerprint(model.state_dict().values())
 
 

@@ -25,8 +25,8 @@ def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -
 
     _, val = folds.split(len(train.images), split)
     if len(val):
-        metrics["val"], *_ = _score(lenet5, train.images[val], train.labels[val], device, evaluate)
-    metrics["test"], predicted, confidence = _score(lenet5, test.images, test.labels, device, evaluate)
+        metrics["val"], *_ = _score(lenet5, train.images[val], train.labels[val], device, compute.threads, evaluate)
+    metrics["test"], predicted, confidence = _score(lenet5, test.images, test.labels, device, compute.threads, evaluate)
 
     for part, values in metrics.items():
         print(f"{part:4}  accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}")
@@ -36,9 +36,9 @@ def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -
 
 
 def _score(
-    lenet5: LeNet5, images: np.ndarray, labels: np.ndarray, device: torch.device, config: EvaluateConfig
+    lenet5: LeNet5, images: np.ndarray, labels: np.ndarray, device: torch.device, threads: int, config: EvaluateConfig
 ) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    logits = predict(lenet5, torch.tensor(images, device=device).unsqueeze(1)).cpu()
+    logits = predict(lenet5, torch.tensor(images, device=device).unsqueeze(1), threads).cpu()
     confidence, predicted = confidences(logits)
     error = calibration_error(reliability(confidence, predicted == labels, config))
     return scores(logits, torch.tensor(labels).long()) | {"calibration_error": error}, predicted, confidence

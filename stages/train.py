@@ -26,11 +26,11 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
     labels = torch.tensor(digits.labels, device=device).long()
     fit_on, val = (torch.from_numpy(index).to(device) for index in folds.split(len(images), split))
 
-    arithmetic = fingerprint_of_training(train, device)
+    arithmetic = fingerprint_of_training(train, device, compute.threads)
     torch.manual_seed(train.seed)
     lenet5 = LeNet5(*stats.read()).to(device)
     epochs = []
-    rows = fit(lenet5, images[fit_on], labels[fit_on], images[val], labels[val], train)
+    rows = fit(lenet5, images[fit_on], labels[fit_on], images[val], labels[val], train, compute.threads)
     # `disable=None`: no bar where the output is no terminal; the lines are the same in both.
     for row in tqdm(rows, total=train.epochs, unit="epoch", disable=None, leave=False):
         epochs.append(row)

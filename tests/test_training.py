@@ -43,12 +43,12 @@ def changed(config: TrainConfig, **values) -> TrainConfig:
     return config.model_copy(update=values)
 
 
-def run(config: TrainConfig, n: int = 60, device: str = "cpu") -> tuple[LeNet5, list[Epoch]]:
+def run(config: TrainConfig, n: int = 60, device: str = "cpu", threads: int = 1) -> tuple[LeNet5, list[Epoch]]:
     images, labels = (torch.from_numpy(array).to(device) for array in fakes.digits(n + 20))
     images, labels = images.unsqueeze(1), labels.long()
     torch.manual_seed(config.seed)
     model = LeNet5(0.13, 0.31).to(device)
-    return model, list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config))
+    return model, list(fit(model, images[:n], labels[:n], images[n:], labels[n:], config, threads))
 
 
 @pytest.mark.parametrize("device", CPU_OR_GPU)
@@ -74,6 +74,19 @@ def test_a_seed_gives_the_same_bits_and_another_seed_others():
     weights = [run(changed(CONFIG, seed=seed))[0].C5.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_threads_share_each_batch(threads):
+    """In parts of different sizes, too, and where there are fewer images than threads, as in the last batch here."""
+    config = changed(CONFIG, epochs=3)
+    model, alone = run(config)
+    first, shared = run(config, threads=threads)
+    second, _ = run(config, threads=threads)
+    assert [row.train_loss for row in shared] == pytest.approx([row.train_loss for row in alone], rel=1e-4)
+    assert shared[-1].val_loss == pytest.approx(alone[-1].val_loss, rel=1e-3)
+    assert not torch.equal(first.C5.weight, model.C5.weight)  # or there is only one thread
+    assert torch.equal(first.C5.weight, second.C5.weight)
 
 
 def test_the_mean_loss_counts_every_image_once():

@@ -143,6 +143,21 @@ def speed() -> str:
     return tabulate(rows, ["measured", "median", "range", "unit"], "github", disable_numparse=True)
 
 
+def busy() -> str:
+    """Return the table of how training shares a processor with other programs, from docs/busy.csv."""
+    times = pd.read_csv("docs/busy.csv")
+    times[["beside", "way"]] = times["measured"].str.removeprefix("beside ").str.split(": ", expand=True)
+    alone = times["median"].iloc[0]
+    rows: dict[str, dict[str, str]] = {}
+    for row in times.itertuples():
+        others = 2 if row.beside == "another such training" else int(row.beside.split()[0])  # threads
+        cells = rows.setdefault(row.beside, {"a fair share": f"{alone * max(1, (2 + others) / 2):.3g}"})
+        ends = ["over 30" if end == float("inf") else f"{end:.3g}" for end in (row.lowest, row.highest)]
+        cells[row.way] = " to ".join(dict.fromkeys(ends))
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return tabulate(table, ["beside", *table.columns], "github", disable_numparse=True)
+
+
 def cost() -> str:
     """Return the table of what a sweep costs, by the number of its experiments, from docs/fleet.csv."""
     costs = pd.read_csv("docs/fleet.csv")
@@ -211,6 +226,7 @@ BLOCKS = {
         show,
         sweep,
         speed,
+        busy,
         smoothing,
         gpu,
         cost,

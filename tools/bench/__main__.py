@@ -24,9 +24,8 @@ import torch
 from lenet import arithmetic
 from lenet.errors import PipelineError, run
 from lenet.metrics import accuracy
-from lenet.model import LeNet5, predict
+from lenet.model import predict
 from lenet.provenance import machine
-from lenet.training import TrainConfig
 from tools import pipeline
 from tools.bench.common import (
     DATA,
@@ -38,6 +37,7 @@ from tools.bench.common import (
     Table,
     ours,
     prepare_for,
+    pytorchs_threads,
     recipe,
     restart,
     tensors,
@@ -46,7 +46,9 @@ from tools.bench.loops import (
     C5Convolution,
     Nchw,
     ReluFirst,
+    our_epoch,
     plain_epoch,
+    shared_epoch,
     tutorial_epoch,
     tutorial_loader,
     tutorial_model,
@@ -68,6 +70,14 @@ FLOPS = {
 # Backward costs each layer as much again for its weights and once more for its input, which C1 does not need.
 STEP_FLOPS = 3 * sum(FLOPS.values()) - FLOPS["C1"]
 
+# What a stage waits for before it computes: what runs before, and what is timed.
+STARTS = {
+    "PyTorch": ("pass", "import torch"),
+    "PyTorch's compiler, by its first optimiser": ("import torch", "torch.optim.SGD([torch.zeros(1)])"),
+    "pandas": ("import torch", "import pandas"),
+    "pydantic": ("import torch", "import pydantic"),
+}
+
 
 def epochs() -> dict[str, list[float]]:
     """Return the seconds of an epoch of 60,000 images in each way, measured in turn; and the rate of matrix products.
@@ -79,20 +89,18 @@ def epochs() -> dict[str, list[float]]:
     tutorial = recipe(**TUTORIAL)
     distorted = recipe(**{name: value for name, value in TUTORIAL.items() if name not in NO_DISTORTIONS})
 
-    def our_epoch(config: TrainConfig, kind: type[LeNet5] = LeNet5) -> None:
-        list(ours(images, labels, config, kind=kind))
-
     ways: dict[str, Callable[[], None]] = {
         "the tutorial's loop": lambda: tutorial_epoch(workers=0),
         "the tutorial's loop, 4 workers": lambda: tutorial_epoch(workers=4),
         "a plain loop": lambda: plain_epoch(standardised, labels, torch.contiguous_format),
         "a plain loop, channels_last": lambda: plain_epoch(standardised, labels, torch.channels_last),
-        "ours": lambda: our_epoch(tutorial),
-        "ours without channels_last": lambda: our_epoch(tutorial, Nchw),
-        "ours without ReLU after the pooling": lambda: our_epoch(tutorial, ReluFirst),
-        "ours without C5 as a product": lambda: our_epoch(tutorial, C5Convolution),
+        "ours": lambda: our_epoch(images, labels, tutorial),
+        "ours without channels_last": lambda: our_epoch(images, labels, tutorial, Nchw),
+        "ours without ReLU after the pooling": lambda: our_epoch(images, labels, tutorial, ReluFirst),
+        "ours without C5 as a product": lambda: our_epoch(images, labels, tutorial, C5Convolution),
+        "ours on PyTorch's threads": lambda: shared_epoch(images, labels, tutorial),
         "ours without the fused optimiser": lambda: unfused_epoch(images, labels, tutorial),
-        "ours with distortions": lambda: our_epoch(distorted),
+        "ours with distortions": lambda: our_epoch(images, labels, distorted),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(REPEATS):
@@ -103,10 +111,11 @@ def epochs() -> dict[str, list[float]]:
             seconds[name].append(time.perf_counter() - start)
     a, b = torch.rand(2, 2048, 2048)
     rates = []
-    for _ in range(4 * REPEATS):
-        start = time.perf_counter()
-        a @ b
-        rates.append(2 * 2048**3 / (time.perf_counter() - start) / 1e9)
+    with pytorchs_threads():
+        for _ in range(4 * REPEATS):
+            start = time.perf_counter()
+            a @ b
+            rates.append(2 * 2048**3 / (time.perf_counter() - start) / 1e9)
     return seconds | {RATE: rates}
 
 
@@ -118,8 +127,7 @@ def compare(table: Table) -> None:
         instruction_sets["AVX-512"] = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
     for name, variables in instruction_sets.items():
         command = [sys.executable, "-m", "tools.bench", "--epochs"]
-        done = subprocess.run(command, env=os.environ | variables, check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(done.stdout)
+        found = json.loads(_printed(command, os.environ | variables))
         rates = found.pop(RATE)
         for way, seconds in found.items():
             table.add(f"epoch, {name}, {way}", "s", seconds)
@@ -148,6 +156,7 @@ def until_target(name: str, device: str, seed: int) -> None:
     print(len(scores), scores[-1])
 
 
+@pytorchs_threads()
 def tutorial_scores() -> list[float]:
     """Train as the tutorial does; return the test accuracy after each epoch, at most until TARGET."""
     torch.manual_seed(0)
@@ -164,11 +173,13 @@ def tutorial_scores() -> list[float]:
 
 
 def processes(table: Table) -> None:
-    """Measure whole processes, imports and all: to TARGET on the test set, and each stage of the pipeline."""
+    """Measure whole processes: imports, training to TARGET on the test set, and each stage of the pipeline."""
+    for name, (before, statement) in STARTS.items():
+        script = f"import time; {before}; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
+        table.add(f"start, {name}", "s", [float(_printed([sys.executable, "-c", script])) for _ in range(REPEATS)])
     for name in ("ours", "tutorial"):
         start = time.perf_counter()
-        command = [sys.executable, "-m", "tools.bench", "--until-target", name]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        printed = _printed([sys.executable, "-m", "tools.bench", "--until-target", name])
         table.add(f"process of {name}", "s", [time.perf_counter() - start])
         epochs, score = map(float, printed.split())
         table.add(f"process of {name}, epochs", "", [epochs])
@@ -177,6 +188,10 @@ def processes(table: Table) -> None:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "stages", stage], check=True, stdout=subprocess.DEVNULL)
         table.add(f"stage {stage}", "s", [time.perf_counter() - start])
+
+
+def _printed(command: list[str], env: dict[str, str] | None = None) -> str:
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:

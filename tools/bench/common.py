@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -53,12 +54,23 @@ def ours(
     config: TrainConfig,
     val: tuple[Tensor, Tensor] | None = None,
     kind: type[LeNet5] = LeNet5,
+    threads: int = THREADS,
 ) -> Iterator[tuple[LeNet5, Epoch]]:
     """Train, and validate with the images and labels `val`; yield the model and fit's row after each epoch."""
     torch.manual_seed(config.seed)
     model = kind(MEAN, STD).to(images.device)
-    for row in fit(model, images, labels, *(val or (images[:0], labels[:0])), config):
+    for row in fit(model, images, labels, *(val or (images[:0], labels[:0])), config, threads):
         yield model, row
+
+
+@contextmanager
+def pytorchs_threads() -> Iterator[None]:
+    """Have PyTorch share each operation between THREADS threads, as it does if it is not told otherwise."""
+    torch.set_num_threads(THREADS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
 
 
 def prepare_for(device: str) -> torch.device:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from lenet import training
 from lenet.model import LeNet5, rows
 from lenet.training import TrainConfig
-from tools.bench.common import DATA, MEAN, STD, ours, recipe
+from tools.bench.common import DATA, MEAN, STD, ours, pytorchs_threads, recipe
 from tools.recipes import TUTORIAL
 
 
@@ -38,6 +38,7 @@ def tutorial_loader(train: bool, workers: int) -> DataLoader[Any]:
     return DataLoader(digits, batch_size=64 if train else 1000, shuffle=train, num_workers=workers)
 
 
+@pytorchs_threads()
 def tutorial_epoch(workers: int) -> None:
     """Train a new network for an epoch, as the tutorial does."""
     model, config = tutorial_model(), recipe(**TUTORIAL)
@@ -53,6 +54,7 @@ def tutorial_steps(model: nn.Module, optimizer: torch.optim.Optimizer, loader: D
         optimizer.step()
 
 
+@pytorchs_threads()
 def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> None:
     """Train for an epoch on `images`, standardised (float32 N×1×28×28), with no trick but, if asked for, the layout."""
     model = tutorial_model().to(memory_format=layout)
@@ -95,6 +97,17 @@ class C5Convolution(LeNet5):
         return cast(Tensor, self.F7(F.relu(self.F6(F.relu(self.C5(s4)).flatten(1)))))
 
 
+def our_epoch(images: Tensor, labels: Tensor, config: TrainConfig, kind: type[LeNet5] = LeNet5) -> None:
+    """Train for an epoch, as the stage train does."""
+    list(ours(images, labels, config, kind=kind))
+
+
+@pytorchs_threads()
+def shared_epoch(images: Tensor, labels: Tensor, config: TrainConfig) -> None:
+    """Train for an epoch on PyTorch's threads instead of ours."""
+    list(ours(images, labels, config, threads=1))
+
+
 def unfused_epoch(images: Tensor, labels: Tensor, config: TrainConfig) -> None:
     """Train for an epoch with PyTorch's usual SGD, which takes several passes over the weights."""
 
@@ -102,4 +115,4 @@ def unfused_epoch(images: Tensor, labels: Tensor, config: TrainConfig) -> None:
         return torch.optim.SGD(model.parameters(), config.lr, config.momentum)
 
     with mock.patch.object(training, "new_optimizer", new_optimizer):
-        list(ours(images, labels, config))
+        our_epoch(images, labels, config)
