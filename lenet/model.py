@@ -50,20 +50,22 @@ class LeNet5(nn.Module):
     def activations(self, images: Tensor) -> dict[str, Tensor]:
         """Return what each layer makes of `images` (as for `forward`), by the layer's name, in order.
 
-        C1 and C3 include their ReLU only after the layer that follows them (ReLU and maximum commute, and after the
-        pooling there is a quarter of the work): C1 and C3 are given before ReLU, S2, S4, C5 and F6 after it.
+        All but F7 are given after ReLU.
         """
-        standardised = (images / 255 - self.mean) / self.std  # N×1×28×28
-        c1 = self.C1(standardised)  # N×6×28×28
-        s2 = F.relu(F.max_pool2d(c1, 2))  # N×6×14×14
+        c1 = F.relu(self.C1(self.standardise(images)))  # N×6×28×28
+        s2 = F.max_pool2d(c1, 2)  # N×6×14×14
         # On a GPU, C3's gradient took a quarter of a training step: few of cuDNN's ways to it are deterministic.
-        c3 = _product(self.C3, s2) if s2.is_cuda else self.C3(s2)  # N×16×10×10
-        s4 = F.relu(F.max_pool2d(c3, 2))  # N×16×5×5
+        c3 = F.relu(_product(self.C3, s2) if s2.is_cuda else self.C3(s2))  # N×16×10×10
+        s4 = F.max_pool2d(c3, 2)  # N×16×5×5
         # C5's kernel covers its whole input, so this convolution is a matrix product, and much faster as one.
         c5 = F.relu(F.linear(rows(s4), rows(self.C5.weight), self.C5.bias))  # N×120
         f6 = F.relu(self.F6(c5))  # N×84
         f7 = self.F7(f6)  # N×10
         return {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Return `images` (as for `forward`) with a mean of about 0 and a standard deviation of about 1."""
+        return (images / 255 - self.mean) / self.std
 
 
 def _product(layer: nn.Conv2d, images: Tensor) -> Tensor:

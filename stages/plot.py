@@ -23,9 +23,10 @@ def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
     correct = predicted["actual"] == predicted["predicted"]
     bins = reliability(predicted["confidence"].to_numpy(), correct.to_numpy(), evaluate)
     lenet5 = model.read()
-    activations = {name: values[0] for name, values in lenet5.activations(torch.tensor(digit)[None, None]).items()}
-    after_relu = {layer: activations[layer].relu().numpy() for layer in ("C1", "S2", "C3", "S4", "C5", "F6")}
-    probabilities = activations["F7"].softmax(0).numpy()
+    image = torch.tensor(digit)[None, None]
+    layers = {name: values[0].numpy() for name, values in lenet5.activations(image).items()}
+    probabilities = torch.tensor(layers.pop("F7")).softmax(0).numpy()
+    edges = lenet5.C1(lenet5.standardise(image))[0].numpy()
 
     drawn = {
         Path("metrics/samples.png"): figures.samples(train.images, train.labels, test.labels),
@@ -34,8 +35,8 @@ def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
         Path("metrics/confusion.png"): figures.confusion(predicted),
         Path("metrics/misread.png"): figures.misread(test.images, predicted, plot.misread),
         Path("metrics/calibration.png"): figures.calibration(bins),
-        Path("metrics/filters.png"): figures.filters(digit, lenet5.C1.weight[:, 0].numpy(), activations["C1"].numpy()),
-        Path("metrics/feature_maps.png"): figures.feature_maps(digit, after_relu, probabilities),
+        Path("metrics/filters.png"): figures.filters(digit, lenet5.C1.weight[:, 0].numpy(), edges),
+        Path("metrics/feature_maps.png"): figures.feature_maps(digit, layers, probabilities),
     }
     for path, figure in drawn.items():
         files.write(path, figures.png(figure, plot))

@@ -45,7 +45,6 @@ from tools.bench.common import (
 from tools.bench.loops import (
     C5Convolution,
     Nchw,
-    ReluFirst,
     our_epoch,
     plain_epoch,
     shared_epoch,
@@ -96,7 +95,6 @@ def epochs() -> dict[str, list[float]]:
         "a plain loop, channels_last": lambda: plain_epoch(standardised, labels, torch.channels_last),
         "ours": lambda: our_epoch(images, labels, tutorial),
         "ours without channels_last": lambda: our_epoch(images, labels, tutorial, Nchw),
-        "ours without ReLU after the pooling": lambda: our_epoch(images, labels, tutorial, ReluFirst),
         "ours without C5 as a product": lambda: our_epoch(images, labels, tutorial, C5Convolution),
         "ours on PyTorch's threads": lambda: shared_epoch(images, labels, tutorial),
         "ours without the fused optimiser": lambda: unfused_epoch(images, labels, tutorial),

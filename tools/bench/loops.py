@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lenet import training
-from lenet.model import LeNet5, rows
+from lenet.model import LeNet5
 from lenet.training import TrainConfig
 from tools.bench.common import DATA, MEAN, STD, ours, pytorchs_threads, recipe
 from tools.recipes import TUTORIAL
@@ -74,26 +74,13 @@ class Nchw(LeNet5):
         self.to(memory_format=torch.contiguous_format)
 
 
-class ReluFirst(LeNet5):
-    """Ours, with each ReLU before the pooling."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """See LeNet5."""
-        standardised = (images / 255 - self.mean) / self.std
-        s2 = F.max_pool2d(F.relu(self.C1(standardised)), 2)
-        s4 = F.max_pool2d(F.relu(self.C3(s2)), 2)
-        c5 = F.relu(F.linear(rows(s4), rows(self.C5.weight), self.C5.bias))
-        return cast(Tensor, self.F7(F.relu(self.F6(c5))))
-
-
 class C5Convolution(LeNet5):
     """Ours, with C5 as the convolution that it is called."""
 
     def forward(self, images: Tensor) -> Tensor:
         """See LeNet5."""
-        standardised = (images / 255 - self.mean) / self.std
-        s2 = F.relu(F.max_pool2d(self.C1(standardised), 2))
-        s4 = F.relu(F.max_pool2d(self.C3(s2), 2))
+        s2 = F.max_pool2d(F.relu(self.C1(self.standardise(images))), 2)
+        s4 = F.max_pool2d(F.relu(self.C3(s2)), 2)
         return cast(Tensor, self.F7(F.relu(self.F6(F.relu(self.C5(s4)).flatten(1)))))
 
 
