@@ -33,11 +33,11 @@ def same(a, b):
 
 OPTIMIZERS = {
     "sgd": {},
-    "sgd, no momentum": {"momentum": 0, "nesterov": False},
-    "adam": {"optimizer": "adam", "momentum": 0, "nesterov": False, "lr": 0.003},
-    "adamw": {"optimizer": "adamw", "momentum": 0, "nesterov": False, "lr": 0.003},
-    "adagrad": {"optimizer": "adagrad", "momentum": 0, "nesterov": False, "lr": 0.01},
-    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5, "nesterov": False, "lr": 0.001},
+    "sgd, no momentum": {"momentum": 0},
+    "adam": {"optimizer": "adam", "momentum": 0, "lr": 0.003},
+    "adamw": {"optimizer": "adamw", "momentum": 0, "lr": 0.003},
+    "adagrad": {"optimizer": "adagrad", "momentum": 0, "lr": 0.01},
+    "rmsprop": {"optimizer": "rmsprop", "momentum": 0.5, "lr": 0.001},
 }
 
 

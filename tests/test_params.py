@@ -153,8 +153,6 @@ def test_what_is_no_number_is_refused(written):
             "split.fold is 5, but split.folds is 5: set split.fold to 0 to 4, or raise split.folds",
         ),
         ("train", {"optimizer": "adam"}, "train.momentum is 0.9, but train.optimizer is adam, which takes none"),
-        ("train", {"momentum": "0"}, "train.nesterov is true, but train.optimizer is sgd with a train.momentum of 0"),
-        ("train", {"optimizer": "rmsprop"}, "train.nesterov is true, but train.optimizer is rmsprop"),
     ],
 )
 def test_values_that_contradict_each_other(section, lines, message):

@@ -102,7 +102,7 @@ def test_what_the_page_says_is_of_the_run(made):
     assert f'["test accuracy","{correct / 10:.2f} %","95 % interval ' in validated
     assert f'["misread","{1000 - correct}","of 1,000 test digits"]' in validated
     assert '["train","seed 0, epochs 20, batch_size 128, optimizer sgd, ' in validated
-    assert "nesterov true" in validated
+    assert "schedule linear" in validated
     assert '["train ran with","arithmetic 0123456789abcdef, device cpu, torch 2.0, python 3.11"]' in validated
 
 

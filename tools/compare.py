@@ -128,13 +128,17 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
             best.setdefault(over, values)
             rows.append(
                 {**first[differing], "over": over, "metric": name, "n": len(values), "mean": values.mean()}
-                | {"std": values.std(), **_interval(values, "low", "high", fraction), "shared": len(behind)}
-                | {"behind": behind.mean(), **_interval(behind, "behind_low", "behind_high"), "of": first["of"]}
+                | {"std": values.std(), **interval(values, "low", "high", fraction), "shared": len(behind)}
+                | {"behind": behind.mean(), **interval(behind, "behind_low", "behind_high"), "of": first["of"]}
             )
     return pd.DataFrame(rows)
 
 
-def _interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:
+def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:
+    """Return the 95 % confidence interval of the mean of `values` by Student's t distribution, its ends named so.
+
+    Those of a `fraction` stay between 0 and 1; those of a single value are not a number.
+    """
     n = len(values)
     half = stats.t.ppf(0.975, n - 1) * values.std() / n**0.5 if n > 1 else float("nan")
     ends = {low: values.mean() - half, high: values.mean() + half}

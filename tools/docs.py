@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from lenet.errors import PipelineError, run
 from tools import pipeline
+from tools.compare import interval
 from tools.recipes import RECIPES, matching
 
 OUTPUT = Path("docs/output")  # what commands have printed
@@ -170,6 +171,25 @@ def cost() -> str:
     return tabulate(table, ["", *table.columns], "github", disable_numparse=True)
 
 
+def ingredients() -> str:
+    """Return the table of what each ingredient of the recipe is worth, from the runs in docs/ingredients.csv."""
+    runs = pd.read_csv("docs/ingredients.csv").query("typ != 'baseline'").set_index("train.seed")
+    params = runs.filter(like="train.").rename(columns=lambda key: key.split(".")[-1])
+    differs = params != params.mode().iloc[0]  # most runs have most of the recipe
+    without = differs.apply(lambda run: code(params.columns[run]), axis=1)
+    whole = runs["val.accuracy"][without == ""]
+    rows = []
+    for ingredients, accuracy in runs["val.accuracy"].groupby(without):
+        worth = (whole - accuracy).dropna()
+        ends = interval(worth, "low", "high")
+        cells = [len(accuracy), f"{accuracy.mean():.2%} ± {accuracy.std():.2%}"]
+        if ingredients:
+            cells += [f"{worth.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
+        rows.append((worth.mean(), [ingredients or "nothing", *cells]))
+    headers = ["without", "seeds", "validation accuracy", "worth", "95 % interval"]
+    return tabulate([cells for _, cells in sorted(rows)], headers, "github", disable_numparse=True)
+
+
 def smoothing() -> str:
     """Return the table of runs with and without label smoothing, from docs/smoothing.csv."""
     table = pd.read_csv("docs/smoothing.csv")
@@ -227,6 +247,7 @@ BLOCKS = {
         sweep,
         speed,
         busy,
+        ingredients,
         smoothing,
         gpu,
         cost,

@@ -6,18 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-NO_DISTORTIONS = {f"train.augment.{kind}": 0 for kind in ("rotation", "shift", "scale", "shear", "elastic")}
+NO_DISTORTIONS = {f"train.augment.{kind}": 0 for kind in ("rotation", "shift", "scale", "shear")}
 TUTORIAL = NO_DISTORTIONS | {
     "split.folds": 1,
     "train.epochs": 1,
     "train.batch_size": 64,
     "train.lr": 0.01,
     "train.momentum": 0.5,
-    "train.nesterov": False,
     "train.weight_decay": 0,
     "train.schedule": "constant",
     "train.warmup": 0,
-    "train.label_smoothing": 0,
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "the default": {},

@@ -23,7 +23,7 @@ from tools.bench.loops import our_epoch, shared_epoch
 WAYS = ("ours", "PyTorch's threads")
 COMPETITORS = (0, 1, 2, 4)
 REPEATS = 3
-LIMIT = 30  # seconds for an epoch of some 2 on an idle machine
+LIMIT = 30  # seconds for an epoch, which takes some 3 on an idle machine
 
 
 def _spin() -> None:
