@@ -32,7 +32,7 @@ def headline() -> str:
     images = json.loads(Path("metrics/download.json").read_text())["test"]["images"]
     return (
         f"The committed run reads **{test['accuracy']:.2%}** of the {images:,} test digits right. "
-        f"It misreads {round((1 - test['accuracy']) * images)}; here they are:"
+        f"It misreads {round((1 - test['accuracy']) * images)}, the most confident first:"
     )
 
 
