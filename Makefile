@@ -1,26 +1,26 @@
-# Each target sets up what it needs first: on a fresh machine, Python 3.11+ and make are enough.
+# Each target first installs what it needs: a fresh machine only needs Python 3.11+ and make.
 
 PYTHON ?= python3
 VENV := .venv/bin
-# DVC runs each stage as `python -m stages NAME`: let that be this environment's python, whichever one is active.
+# DVC runs each stage as `python -m stages NAME`: use this environment's python, whichever one is active.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
-# A relative folder would be another one in the temporary folder of a queued experiment.
+# A relative path would be resolved in the temporary folder of a queued experiment.
 ifneq ($(MNIST_MIRROR),)
 export MNIST_MIRROR := $(shell cd "$(MNIST_MIRROR)" 2>/dev/null && pwd || printf '%s' "$(MNIST_MIRROR)")
 endif
-INSTALL = @echo "installing $< into .venv (the first time some minutes: PyTorch with CUDA is a download of 3 GB)"; \
+INSTALL = @echo "installing $< into .venv (the first time takes minutes: PyTorch with CUDA is a 3 GB download)"; \
 	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
 
 .PHONY: repro test verify bench gpu fleet lint docs lock
 
-repro: .venv/runtime ## run what is out of date and compare the metrics with those of the last commit
+repro: .venv/runtime ## run the stages that are out of date, and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
-	$(VENV)/dvc metrics diff --all
+	$(VENV)/dvc metrics diff --all --targets metrics/evaluate.json
 
-test: .venv/dev ## run the tests (those marked as slow: pytest -m slow)
+test: .venv/dev ## run the tests, except those marked as slow (pytest -m slow)
 	$(VENV)/python -m pytest -n 2 -m "not slow and not recorded"
 
-verify: .venv/runtime ## run the pipeline of the last commit again from nothing and compare the results with it
+verify: .venv/runtime ## re-run the last commit from scratch and check that it reproduces the committed results
 	$(VENV)/python -m tools.verify
 
 bench: .venv/runtime ## measure the speed of training; CSV=FILE also writes the table there
@@ -31,22 +31,22 @@ bench: .venv/runtime ## measure the speed of training; CSV=FILE also writes the 
 # GPU can install nothing. It then needs data/mnist from elsewhere.
 gpu: ## test training on a GPU and measure it; CSV=FILE also writes the table there
 	@python=$(PYTHON); \
-	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, torch' 2> /dev/null; then \
+	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, tabulate, torch, yaml' 2> /dev/null; then \
 		$(MAKE) --no-print-directory .venv/dev && $(VENV)/dvc repro --quiet download && python=$(VENV)/python || exit; \
 	fi; \
-	set -x; $$python -m pytest -o filterwarnings=default tests/test_gpu.py && $$python -m tools.bench.gpu $(CSV)
+	set -x; $$python -m pytest -o filterwarnings=default tests/test_gpu.py && $$python -m tools.bench gpu $(CSV)
 
-fleet: .venv/fleet ## install what python -m tools.fleet needs besides: Dask, and SSH for DVC
+fleet: .venv/fleet ## install the extra packages of python -m tools.fleet: Dask, and SSH for DVC
 
 lint: .venv/dev ## check style, formatting and types
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
 
-docs: .venv/runtime ## write the parts of README.md and docs/ that are made of other files
-	$(VENV)/python -m tools.docs
+docs: .venv/runtime ## write the generated parts of README.md and docs/
+	$(VENV)/python -m tools.dev.docs
 
-lock: .venv/dev ## pin what pyproject.toml asks for, again
+lock: .venv/dev ## pin the dependencies in pyproject.toml again
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml \
 		--output-file requirements.lock
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group fleet \

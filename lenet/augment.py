@@ -1,4 +1,4 @@
-"""Small random distortions, so that the network never sees the same digit twice."""
+"""Data augmentation: small random affine distortions."""
 
 import math
 from typing import Annotated
@@ -12,7 +12,7 @@ from lenet.config import Config
 
 
 class AugmentConfig(Config):
-    """The section `train.augment` of params.yaml: the size of the distortions of each kind, zero for none."""
+    """The section `train.augment` of params.yaml: the largest distortion of each kind, or 0 for none."""
 
     rotation: Annotated[float, Field(ge=0, le=180)]
     shift: Annotated[float, Field(ge=0, le=14)]
@@ -21,15 +21,15 @@ class AugmentConfig(Config):
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is distorted at all."""
+        """Whether images are distorted at all."""
         return any((self.rotation, self.shift, self.scale, self.shear))
 
 
 def random_warps(n: int, size: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Draw `n` affine maps for images of `size`×`size` pixels; return them as float32, n×2×3, for `distort`.
+    """Draw `n` affine maps for images of `size`×`size` pixels: float32 n×2×3.
 
-    A map takes the coordinates of each pixel of the result (see `coordinates`) to those of its source. It rotates,
-    scales and shears about the centre and then shifts, by amounts uniform in ± the config's.
+    A map takes the coordinates of a pixel of the distorted image (see `coordinates`) to those in the original. It
+    rotates, scales and shears about the centre and then shifts, by amounts uniform in ± those of `config`.
     """
     angle, scale, shear, *shift = (2 * torch.rand(5, n, generator=generator) - 1).unbind()
     angle = angle * math.radians(config.rotation)
@@ -42,9 +42,9 @@ def random_warps(n: int, size: int, config: AugmentConfig, generator: torch.Gene
 
 
 def coordinates(size: int) -> Tensor:
-    """Return x, y and 1 for the centre of each pixel of an image of `size`×`size`: float32, 3×size².
+    """Return the homogeneous coordinates x, y, 1 of the pixel centres of a `size`×`size` image: float32 3×size².
 
-    x and y run from -1 to 1 between the edges of the image.
+    x and y range from -1 to 1 between the edges of the image.
     """
     centres = (2 * torch.arange(size) + 1) / size - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
@@ -54,9 +54,9 @@ def coordinates(size: int) -> Tensor:
 def distort(images: Tensor, warps: Tensor, pixels: Tensor) -> Tensor:
     """Return `images` (N×1×H×H, values from 0 to 255) distorted by `warps` (N×2×3): float32 of the same shape.
 
-    `pixels` is `coordinates(H)`. Bilinear; what comes from outside the image is black (0).
+    `pixels` is `coordinates(H)`. Interpolation is bilinear, and everything outside the image is 0.
     """
     n, _, height, width = images.shape
-    # As PyTorch's affine_grid, which multiplies image by image and is slower.
+    # The same as PyTorch's affine_grid, which is slower: it multiplies image by image.
     grid = (warps @ pixels).view(n, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,4 +1,4 @@
-"""Where the computation runs, and what makes it give the same bits each time."""
+"""The device, and the settings that make PyTorch deterministic."""
 
 from typing import Annotated, Literal
 
@@ -17,19 +17,18 @@ class ComputeConfig(Config):
 
 
 def prepare(config: ComputeConfig) -> torch.device:
-    """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU where there is one.
+    """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU if there is one.
 
-    The process must have been started with the variables of `lenet.arithmetic`, which decide bits, too. Raises
-    PipelineError if `cuda` is asked for where there is none.
+    Environment variables that libraries read when they are loaded decide the last bits, too; they must be set before.
+    Raises PipelineError if the device is `cuda` and there is none.
     """
-    # lenet/parallel.py has other threads than PyTorch's, and says why.
+    # Training has threads of its own: lenet/parallel.py explains why.
     torch.set_num_threads(1)
-    # The same as torch.use_deterministic_algorithms(True), which would first import PyTorch's compiler, for a second.
+    # The same as torch.use_deterministic_algorithms(True), which would also import PyTorch's compiler, for a second.
     torch.set_deterministic_debug_mode("error")
-    # That would also fill all new memory before use, a fifth of a training step. No operation here reads memory that
-    # it has not written.
+    # Filling new memory would take a fifth of a training step, and no operation here reads memory before writing it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Float32 means float32. PyTorch's default rounds what goes into a GPU's convolutions to TF32, of 10 bits.
+    # By default, PyTorch rounds the inputs of a GPU's convolutions to TF32, which has a 10-bit mantissa.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):

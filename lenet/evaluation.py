@@ -1,16 +1,18 @@
-"""How good a model's predictions are, and whether it is as sure as it is right.
+"""Evaluation: accuracy, loss, confusion and calibration.
 
-Of the answers given with 90 % confidence, 90 % should be correct.
+A model is calibrated if, of its predictions with 90 % confidence, 90 % are correct.
 """
 
 from statistics import NormalDist
 from typing import Annotated, NamedTuple
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 from torch import Tensor
 
 from lenet.config import Config
+from lenet.data.dataset import CLASSES
 from lenet.metrics import accuracy, cross_entropy
 
 
@@ -21,7 +23,7 @@ class EvaluateConfig(Config):
 
 
 class Reliability(NamedTuple):
-    """Predictions in bins of confidence: how many, their mean confidence and their accuracy (NaN in an empty bin)."""
+    """Predictions by bins of confidence: their number, mean confidence and accuracy (NaN in an empty bin)."""
 
     counts: np.ndarray
     confidence: np.ndarray
@@ -29,10 +31,7 @@ class Reliability(NamedTuple):
 
 
 def scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return how well `logits` (float32 N×10) fit `labels` (int64 N).
-
-    `accuracy` is a fraction, `loss` the mean cross-entropy in nats.
-    """
+    """Return the `accuracy`, a fraction, and the `loss`, in nats, of `logits` (float32 N×10) for `labels` (int64 N)."""
     return {"accuracy": accuracy(logits, labels), "loss": cross_entropy(logits, labels)}
 
 
@@ -42,11 +41,24 @@ def confidences(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return confidence.numpy(), predicted.numpy()
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, config: EvaluateConfig) -> Reliability:
-    """Sort predictions by `confidence` (float N, 0 to 1) into equal bins, and average it and `correct` (bool N) there.
+def confusion(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return how often each class was predicted for each: int, a row for each actual class, both arrays being int N."""
+    counts = np.zeros((len(CLASSES), len(CLASSES)), int)
+    np.add.at(counts, (actual, predicted), 1)
+    return counts
 
-    The bins are (0, 1/M], (1/M, 2/M] and so on (Guo et al., "On Calibration of Modern Neural Networks", 2017, section
-    2, with their M = `calibration_bins`).
+
+def misread(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `predictions` whose `actual` and `predicted` class differ, the highest `confidence` first."""
+    wrong = predictions[predictions["actual"] != predictions["predicted"]]
+    return wrong.sort_values("confidence", ascending=False, kind="stable")
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray, config: EvaluateConfig) -> Reliability:
+    """Bin predictions by `confidence` (float N, 0 to 1); return the means of it and of `correct` (bool N) in each bin.
+
+    The M = `calibration_bins` bins are (0, 1/M], (1/M, 2/M] and so on (Guo et al., "On Calibration of Modern Neural
+    Networks", 2017, section 2).
     """
     bins = config.calibration_bins
     index = np.ceil(confidence * bins).astype(int).clip(1, bins) - 1
@@ -57,19 +69,20 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, config: EvaluateCon
 
 
 def calibration_error(bins: Reliability) -> float:
-    """Return the expected calibration error, a fraction: by how much confidence and accuracy differ in the mean.
+    """Return the expected calibration error, a fraction (Guo et al., equation 3).
 
-    The absolute differences of the bins are averaged, weighted by the number of predictions (Guo et al., equation 3).
+    It is the absolute difference of confidence and accuracy in each bin, averaged over all predictions.
     """
     return float(np.nansum(np.abs(bins.accuracy - bins.confidence) * bins.counts) / bins.counts.sum())
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and the upper end of the 95 % interval, two fractions, for the chance of a success.
+    """Return the lower and upper ends of Wilson's 95 % interval for a proportion, two fractions.
 
-    `successes` and `trials` are counts (arrays of one shape, or numbers), with 0 <= successes <= trials. The interval
-    stays within 0 and 1, and is all of that without a trial (Wilson, "Probable inference, the law of succession, and
-    statistical inference", 1927).
+    `successes` and `trials` are counts (numbers, or arrays of one shape) with 0 <= successes <= trials. Without trials
+    the interval is 0 to 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
     z = NormalDist().inv_cdf(0.975)
     failures = trials - successes

@@ -1,4 +1,4 @@
-"""The pictures: from tables and arrays to matplotlib figures, and from those to bytes."""
+"""The pictures of the plot stage: matplotlib figures drawn from tables and arrays."""
 
 import io
 from typing import Annotated, Any
@@ -7,26 +7,35 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from pydantic import Field
 from scipy.ndimage import binary_dilation, correlate, find_objects
 
+from lenet import evaluation
 from lenet.config import Config
 from lenet.data.dataset import CLASSES, ITEM
 from lenet.evaluation import Reliability, calibration_error, wilson
+from lenet.palette import BLUE, ERROR_OPACITY, LOG_FLOOR, ORANGE, opacity
 
-# Two of the colours of Okabe and Ito (2008), which colour-blind people can tell apart, too.
-BLUE, ORANGE = "#0072B2", "#D55E00"
-# Paper, and 0, are light grey: an image's edge shows without a frame.
+# Blank paper, or 0, is light grey, so that the edges of an image show without a frame.
 INK = LinearSegmentedColormap.from_list("ink", ["0.93", "black"])
 SIGNED = LinearSegmentedColormap.from_list("signed", [ORANGE, "0.93", BLUE])
-ERRORS = LinearSegmentedColormap.from_list("errors", ["white", ORANGE])
+ERRORS = LinearSegmentedColormap.from_list("errors", [to_rgba(ORANGE, share) for share in ERROR_OPACITY])
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.12g}%")
 
 INCHES = 9  # the width of a figure
+
+# The horizontal and vertical derivatives of an image, each smoothed in the other direction, respond to edges.
+SOBEL = {"Sobel x": np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
+SOBEL["Sobel y"] = SOBEL["Sobel x"].T
+
+# What a layer does, by the first letter of its name.
+KINDS = {"C": "convolution", "S": "max-pooling", "F": "fully connected"}
 
 
 class PlotConfig(Config):
@@ -38,31 +47,31 @@ class PlotConfig(Config):
 
 
 def use_defaults() -> None:
-    """Start from matplotlib's own settings: a user's matplotlibrc must not change the pictures."""
+    """Reset matplotlib's settings, so that a user's matplotlibrc does not change the pictures."""
     mpl.rcdefaults()
 
 
 def png(figure: Figure, config: PlotConfig) -> bytes:
-    """Return `figure` as a PNG; equal figures give equal bytes."""
+    """Return `figure` as a PNG file; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    # Matplotlib would write its version into the file.
+    # Without this, matplotlib writes its version into the file.
     figure.savefig(buffer, format="png", dpi=config.dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per_class: int = 10) -> Figure:
-    """Draw the first `per_class` of the `images` (uint8 N×28×28) of each class, a row a class, and count the classes.
+    """Draw the first `per_class` of the `images` (uint8 N×28×28) of each class in a row, and the sizes of the classes.
 
-    `labels` and `test_labels` are those of the whole training and test set (uint8 N).
+    `labels` and `test_labels` (uint8 N) belong to the whole training set and the whole test set.
     """
     classes, step = len(CLASSES), 30
-    edge, longest = per_class * step + 4, 104  # where the bars begin, and how long the longest is
+    edge, longest = per_class * step + 4, 104  # where the bars begin, and the length of the longest
     figure, axes = _sheet(edge + longest + 34, classes * step)
     for label in range(classes):
         for column, image in enumerate(images[labels == label][:per_class]):
             _place(axes, image, column * step, label * step, 28)
     scale = longest / np.bincount(labels).max()
-    parts = (("training", labels, 9.5, 14, BLUE), ("test", test_labels, 21, 8, ORANGE))
+    parts = (("training images", labels, 9.5, 14, BLUE), ("test images", test_labels, 21, 8, ORANGE))
     for name, part, middle, thickness, colour in parts:
         counts = np.bincount(part, minlength=classes)
         places = step * np.arange(classes) + middle
@@ -74,93 +83,77 @@ def samples(images: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, per
 
 
 def tensor(image: np.ndarray, label: int, index: int) -> Figure:
-    """Draw one test `image` (uint8 28×28), number `index` of them, and the part that holds the ink as numbers."""
+    """Draw test image number `index` (uint8 28×28) and, as numbers, the part of it that contains ink."""
     inked = binary_dilation(image > 0)  # with a margin of one pixel
     whole = (slice(0, 28), slice(0, 28))
     rows, columns = next(iter(find_objects(inked.astype(int))), whole)
     part = image[rows, columns]
     height, width = part.shape
-    figure = Figure(figsize=(INCHES, 6.8), layout="constrained")
+    figure = _figure(6.8)
     picture, numbers = figure.subplots(1, 2, width_ratios=[1, 2])
     _fit(figure, picture, 28, 28)
     _place(picture, image, 0, 0, 28)
     frame = Rectangle((columns.start, rows.start), width, height, fill=False, edgecolor=ORANGE, clip_on=False)
     picture.add_patch(frame)
-    picture.set_title(f"Test image {index}: a {CLASSES[label]}")
+    picture.set_title(f"Test image {index}, labelled {CLASSES[label]}")
     _fit(figure, numbers, width, height)
-    _place(numbers, (part / 2.5).astype(np.uint8), 0, 0, width)  # pale, for the numbers to stand out
+    _place(numbers, (part / 2.5).astype(np.uint8), 0, 0, width)  # pale, to keep the numbers legible
     size = min(10, 200 / max(part.shape))
     for (row, column), value in np.ndenumerate(part):
-        _write(numbers, column + 0.5, row + 0.5, str(value), size=size, color="black" if value else "0.5")
-    numbers.set_title("What the network gets of the frame: 0 is paper, 255 ink")
+        _write(numbers, column + 0.5, row + 0.5, str(value), size=size, color="black" if value else "0.45")
+    numbers.set_title("The pixels in the frame, from 0 (paper) to 255 (ink)")
     return figure
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Draw loss, error rate and learning rate by epoch, from a table of the rows that `lenet.training.fit` yields."""
-    figure = Figure(figsize=(INCHES, 3.8), layout="constrained")
+    """Draw the loss, error rate and learning rate by epoch, from the rows that `lenet.training.fit` yields."""
+    figure = _figure(3.8)
     loss, error, rate = figure.subplots(1, 3, sharex=True)
-    losses = history[["train_loss", "val_loss"]]
-    errors = 1 - history[["train_accuracy", "val_accuracy"]]
-    ends = sorted({0, len(history) - 1})  # the first and the last row
-    for axes, table, number in ((loss, losses, "{:.3g}"), (error, errors, "{:.2%}")):
-        # Nothing at all has no place on a logarithmic axis: less than one error in 60,000 stands for it.
-        drawn = table.clip(lower=1e-5)
-        for column, name, colour in zip(table, ("training", "validation"), (BLUE, ORANGE), strict=True):
-            if table[column].notna().any():
-                label = f"{name}: {' → '.join(number.format(value) for value in table[column].iloc[ends])}"
-                axes.plot(history["epoch"], drawn[column], "o-", color=colour, markersize=3, label=label)
-        # The first epoch begins with random weights. Where others follow, they fill the axis, and it may lie beyond.
-        later = drawn.iloc[min(1, ends[-1]) :].stack()
-        span = max(2, later.max() / later.min())
-        axes.set(yscale="log", ylim=(later.min() / span**0.1, later.max() * span**0.45))  # above: the legend
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if span < 30 else (1,)))
+    table = history.dropna(axis="columns", how="all")  # without validation, if there was none
+    losses, accuracies = table.filter(like="_loss"), table.filter(like="_accuracy")
+    for axes, values in ((loss, losses), (error, 1 - accuracies)):
+        axes.set_prop_cycle(color=[BLUE, ORANGE])
+        lines = axes.plot(table["epoch"], values.clip(lower=LOG_FLOOR), "o-", markersize=3)
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        title = f"epoch {' → '.join(map(str, history['epoch'].iloc[ends]))}"
-        axes.legend(loc="upper right", title=title, fontsize=9, title_fontsize=9)
     loss.yaxis.set_major_formatter("{x:g}")
-    error.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    error.yaxis.set_major_formatter(PERCENT)
     rate.plot(history["epoch"], history["lr"], "o-", color="black", markersize=3, clip_on=False)
     rate.set_ylim(0, None)
     for axes, title in ((loss, "Mean cross-entropy (nats)"), (error, "Error rate"), (rate, "Learning rate")):
         axes.set(title=title, xlabel="epoch", xlim=(0, history["epoch"].max() + 1))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
         axes.grid(alpha=0.3)
+    names = ["training", "validation"][: len(lines)]
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
 def confusion(predictions: pd.DataFrame) -> Figure:
-    """Draw how often each digit was taken for each, and totals, from a table with columns `actual` and `predicted`.
+    """Draw the confusion matrix, with totals, of a table with the columns `actual` and `predicted`.
 
-    The diagonal, which holds nearly everything, stands apart: only the errors are coloured.
+    Nearly everything is on the diagonal, so only the errors are coloured.
     """
     classes = len(CLASSES)
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (predictions["actual"], predictions["predicted"]), 1)
+    counts = evaluation.confusion(predictions["actual"].to_numpy(), predictions["predicted"].to_numpy())
     errors = counts * ~np.eye(classes, dtype=bool)
-    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+    figure = _figure(7.2, width=7.2)
     axes = figure.subplots()
-    axes.imshow(errors, cmap=ERRORS, vmin=0, vmax=max(1, errors.max()))
-    for actual, predicted in np.ndindex(classes, classes):
-        count = counts[actual, predicted]
-        if actual == predicted:
+    axes.imshow(np.ma.masked_equal(errors, 0), cmap=ERRORS, vmin=0, vmax=max(1, errors.max()))
+    table = np.block([[counts, counts.sum(1, keepdims=True)], [counts.sum(0), counts.sum()]])
+    for (actual, predicted), count in np.ndenumerate(table):
+        if actual == predicted < classes:
             rate = count / max(1, counts[actual].sum())
             _write(axes, predicted, actual, f"{count:,}\n{rate:.1%}", size=9, color=BLUE)
-        elif count:
+        elif count or classes in (actual, predicted):
             _write(axes, predicted, actual, f"{count:,}")
-    for label in range(classes):
-        _write(axes, classes, label, f"{counts[label].sum():,}")
-        _write(axes, label, classes, f"{counts[:, label].sum():,}")
-    _write(axes, classes, classes, f"{counts.sum():,}")
-    axes.set(
-        title=f"{errors.sum():,} of {len(predictions):,} test {ITEM}s misread",
-        xlabel=f"predicted {ITEM}",
-        ylabel=f"actual {ITEM}",
-        xlim=(-0.5, classes + 0.5),
-        ylim=(classes + 0.5, -0.5),
-    )
+    axes.set_title(f"{errors.sum():,} of {len(predictions):,} test {ITEM}s misread")
+    axes.set(xlabel=f"predicted {ITEM}", ylabel=f"actual {ITEM}")
+    axes.set(xlim=(-0.5, classes + 0.5), ylim=(classes + 0.5, -0.5))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(classes + 1), [*CLASSES, "all"])
+        axis.set_ticks(range(classes + 1), [*CLASSES, "total"])
         axis.set_ticks(np.arange(classes) + 0.5, minor=True)
     axes.tick_params(which="both", length=0)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
@@ -170,135 +163,138 @@ def confusion(predictions: pd.DataFrame) -> Figure:
 
 
 def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
-    """Draw up to `most` of the `images` (uint8 N×28×28) that `predictions` (N rows) misreads.
+    """Draw up to `most` of the `images` (uint8 N×28×28) that `predictions` (N rows) gets wrong.
 
     The most confident errors come first.
     """
-    wrong = predictions[predictions["actual"] != predictions["predicted"]]
-    shown = wrong.sort_values("confidence", ascending=False, kind="stable").head(most)
-    columns, across, down = 8, 34, 40  # from one image to the next
+    wrong = evaluation.misread(predictions)
+    shown = wrong.head(most)
+    columns, across, down = 8, 34, 46  # from one image to the next
     figure, axes = _sheet(columns * across - 6, max(1, -(-len(shown) // columns)) * down - 4)
     for place, row in enumerate(shown.itertuples()):
-        left, top = place % columns * across, place // columns * down + 8
+        left, top = place % columns * across, place // columns * down + 13
         _place(axes, images[row.Index], left, top, 28)
-        words = f"{CLASSES[row.actual]} → {CLASSES[row.predicted]}  {row.confidence:.0%}"
-        _write(axes, left + 14, top - 1, words, va="bottom")
-    which = "all" if len(shown) == len(wrong) else f"the {len(shown)} most confident"
-    axes.set_title(f"Misread test {ITEM}s, {which} of {len(wrong)}: is → taken for, confidence")
+        labels = f"labelled {CLASSES[row.actual]}\npredicted {CLASSES[row.predicted]}"
+        _write(axes, left + 14, top - 1, f"{labels}\nconfidence {row.confidence:.0%}", va="bottom", size=8)
+    which = "All" if len(shown) == len(wrong) else f"The {len(shown)} most confident of"
+    axes.set_title(f"{which} {len(wrong)} misread test {ITEM}s")
     return figure
 
 
 def calibration(bins: Reliability) -> Figure:
-    """Draw accuracy against confidence, bin by bin, with 95 % intervals and the expected calibration error."""
-    figure = Figure(figsize=(INCHES, 4.2), layout="constrained")
+    """Draw the accuracy in each bin of confidence with its 95 % interval, and the number of images in each bin."""
+    figure = _figure(4.2)
     diagram, histogram = figure.subplots(1, 2)
     counts, confidence, accuracy = (values[bins.counts > 0] for values in bins)
+    colours = [to_rgba(BLUE, alpha) for alpha in opacity(counts)]
+    words = "accuracy and its 95% interval: the fewer images, the fainter"
     diagram.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfect calibration")
-    diagram.plot(confidence, accuracy, "o", color=BLUE, markersize=5, label="accuracy in a bin of confidence")
-    diagram.vlines(confidence, *wilson(accuracy * counts, counts), color=BLUE, label="its 95% interval")
-    # A point at 0 or 1 needs room beyond.
-    diagram.set(ylabel="accuracy", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
-    diagram.yaxis.set_major_formatter(PercentFormatter(1))
+    diagram.plot([], [], "o-", color=BLUE, label=words)
+    diagram.scatter(confidence, accuracy, color=colours)
+    diagram.vlines(confidence, *wilson(accuracy * counts, counts), color=colours)
+    diagram.set(ylabel="accuracy", ylim=(-0.05, 1.05))  # with room for points at 0 and 1
+    diagram.yaxis.set_major_formatter(PERCENT)
     edges = np.linspace(0, 1, len(bins.counts) + 1)
     histogram.bar(edges[:-1], bins.counts, width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
-    histogram.set(ylabel=f"test {ITEM}s", yscale="log", xlim=(-0.04, 1.04), ylim=(0.5, None))
+    histogram.set(ylabel=f"test {ITEM}s", yscale="log", ylim=(0.5, None))
     histogram.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (diagram, histogram):
-        axes.set_xlabel("confidence")
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set(xlabel="confidence", xlim=(-0.05, 1.05))
+        axes.xaxis.set_major_formatter(PERCENT)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(f"Calibration on the test set: expected calibration error {calibration_error(bins):.2%}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(f"Calibration on the test set: the expected calibration error is {calibration_error(bins):.2%}")
     return figure
 
 
-# The horizontal and the vertical derivative of an image, smoothed across it: each answers to edges of one direction.
-SOBEL = {"Sobel x": np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
-SOBEL["Sobel y"] = SOBEL["Sobel x"].T
-
-
 def filters(image: np.ndarray, c1: np.ndarray, maps: np.ndarray) -> Figure:
-    """Draw the learnt kernels of layer C1 (`c1`, float 6×5×5), and under each what it makes of one `image`.
+    """Draw the kernels of layer C1 (`c1`, float 6×5×5), and below each its response to one `image` (uint8 28×28).
 
-    `maps` are those of C1 before ReLU (float 6×28×28). The Sobel kernels, made by hand for the same purpose, stand
-    beside them with what they make of `image` (uint8 28×28).
+    `maps` are the responses before ReLU (float 6×28×28). The hand-designed Sobel kernels come first, for comparison.
     """
     pairs = {name: (kernel, correlate(image.astype(float), kernel, mode="constant")) for name, kernel in SOBEL.items()}
-    pairs |= {f"C1, {number}": pair for number, pair in enumerate(zip(c1, maps, strict=True))}
+    pairs |= {f"C1 kernel {number}": pair for number, pair in enumerate(zip(c1, maps, strict=True))}
     step = 34  # from one kernel to the next
-    figure, axes = _sheet(step * len(pairs) - 6, 82)
-    for number, (name, (kernel, made)) in enumerate(pairs.items()):
-        left = number * step
+    figure, axes = _sheet(step * len(pairs) - 6, 80)
+    for number, (name, (kernel, response)) in enumerate(pairs.items()):
+        left, cell = number * step, 28 / len(kernel)
         _write(axes, left + 14, 4, name)
         _place(axes, kernel, left, 8, 28)
-        _place(axes, made, left, 38, 28)
-    for number, kernel in enumerate(SOBEL.values()):
-        for (row, column), value in np.ndenumerate(kernel):
-            _write(axes, number * step + 28 / 3 * (column + 0.5), 8 + 28 / 3 * (row + 0.5), f"{value:g}")
-    words = "Orange: below 0; grey: 0; blue: above 0; each on a scale of its own, and before ReLU."
-    # Where the weights have a negative sum, paper gives more than ink, whatever the bias.
-    negative = [name for name, (kernel, _) in pairs.items() if kernel.sum() < -0.8 * np.abs(kernel).sum()]
-    if negative:
-        names = "; ".join(negative)
-        words += f"\nNearly all negative ({names}): paper, which is below 0 once standardised, gives more than ink."
-    _write(axes, 0, 70, words, ha="left", va="top", linespacing=1.4)
-    axes.set_title(f"Kernels, and what they make of the {ITEM}: Sobel's, made by hand, and those that C1 learnt")
+        _place(axes, response, left, 38, 28)
+        for (row, column), value in np.ndenumerate(kernel if name in SOBEL else np.empty((0, 0))):
+            _write(axes, left + cell * (column + 0.5), 8 + cell * (row + 0.5), f"{value:g}")
+    words = "Orange is negative, grey is 0 and blue is positive, on a separate scale for each panel, before ReLU."
+    _write(axes, 0, 71, words, ha="left")
+    words = "A kernel whose weights are mostly negative responds to blank paper, which is negative once standardised."
+    _write(axes, 0, 76, words, ha="left")
+    axes.set_title(f"Sobel's hand-designed kernels and the learned kernels of C1, with their responses to a {ITEM}")
     return figure
 
 
 def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray], probabilities: np.ndarray) -> Figure:
-    """Draw what the network makes of one `image` (uint8 28×28), layer by layer, up to its answer.
+    """Draw the activations of each layer for one `image` (uint8 28×28), and the prediction.
 
-    `layers` holds by name what each layer gives after ReLU (float maps×height×width, or float N of N units),
-    `probabilities` those of the classes (float 10).
+    `layers` maps names to activations after ReLU (float maps×height×width, or float N for N units), `probabilities`
+    (float 10) are those of the classes.
     """
-    edge, width, gap, bar = 26, 240, 8, 26  # the names stand left of the edge
-    rows = [(f"the {ITEM}\n28×28", image[None], 28, 28, 28)]
+    edge, width, gap, bar = 80, 240, 8, 26  # the names are to the left of the edge
+    rows = [("input image\n28×28 pixels", image[None], 0, 28, 28)]
     for name, values in layers.items():
-        words = f"{name}\n{'×'.join(map(str, values.shape))}"
+        words = f"{name}: {KINDS[name[0]]}\n"
         if values.ndim == 3:  # maps, in a row with room for eight or more
+            words += "{} maps of {}×{}".format(*values.shape)
             step = width // max(8, len(values))
             rows.append((words, values, step, step * 14 // 15, step * 14 // 15))
-        else:  # units, as a strip
-            rows.append((words, np.tile(values, (1, 4, 1)), 0, 2 * len(values), 8))
+        else:  # units, in a strip
+            rows.append((words + f"{len(values)} units", np.tile(values, (1, 4, 1)), 0, 2 * len(values), 8))
     figure, axes = _sheet(edge + width, sum(height + gap for *_, height in rows) + bar + 11)
     top = 0
     for words, maps, step, across, down in rows:
-        _write(axes, edge - 3, top + down / 2, words, ha="right")
+        _write(axes, edge - 4, top + down / 2, words, ha="right")
         for number, shown in enumerate(maps):
             _place(axes, shown, edge + number * step, top, across)
         top += down + gap
-    base = top + bar + 4  # of the bars
-    _write(axes, edge - 3, base - bar / 2, "F7\nsoftmax", ha="right")
-    places = edge + width / len(CLASSES) * (np.arange(len(CLASSES)) + 0.5)
-    axes.bar(places, -bar * probabilities, width=14, bottom=base, color=BLUE)
-    axes.hlines(base, edge, edge + width, color="black", linewidth=0.8)
-    for place, name, probability in zip(places, CLASSES, probabilities, strict=True):
-        _write(axes, place, base - bar * probability - 1, f"{probability:.1%}", va="bottom", size=9)
-        _write(axes, place, base + 1, name, va="top")
+    _write(axes, edge - 4, top + 4 + bar / 2, f"F7: {KINDS['F']}\n{len(CLASSES)} units, softmax", ha="right")
+    _probabilities(axes, probabilities, edge, width, top + 4, bar)
     words = (
-        "Each layer computes from the one above it. Grey is 0, blue is more, on a\n"
-        "scale of its own for each map; ReLU has turned all that was below 0 into 0.\n"
-        "Softmax turns the numbers of the last layer, F7, into probabilities."
+        "Each layer takes the one above it as its input.\n"
+        "Grey is 0 and blue is positive, on a separate scale for each map."
     )
     _write(axes, edge + 36, 14, words, ha="left", linespacing=1.4)
     axes.set_title(f"One {ITEM} on its way through the network")
     return figure
 
 
+def _probabilities(axes: Axes, probabilities: np.ndarray, left: float, width: float, top: float, height: float) -> None:
+    """Draw a bar for the probability of each class; one of 100 % has the `height`."""
+    base = top + height
+    places = left + width / len(CLASSES) * (np.arange(len(CLASSES)) + 0.5)
+    axes.bar(places, -height * probabilities, width=14, bottom=base, color=BLUE)
+    axes.hlines(base, left, left + width, color="black", linewidth=0.8)
+    for place, name, probability in zip(places, CLASSES, probabilities, strict=True):
+        _write(axes, place, base - height * probability - 1, f"{probability:.1%}", va="bottom", size=9)
+        _write(axes, place, base + 1, name, va="top")
+
+
+def _figure(height: float, width: float = INCHES) -> Figure:
+    """Return an empty figure of this size, in inches, that leaves a margin around what is drawn."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+
+
 def _sheet(width: int, height: int) -> tuple[Figure, Axes]:
-    """Return a figure and its axes, as `_fit` makes them, to draw images and words on."""
-    figure = Figure(figsize=(INCHES, INCHES * height / width + 0.4), layout="constrained")
+    """Return a figure and its axes, prepared by `_fit`, for images and text."""
+    figure = _figure(INCHES * height / width + 0.4)
     axes = figure.subplots()
     _fit(figure, axes, width, height)
     return figure, axes
 
 
 def _fit(figure: Figure, axes: Axes, width: int, height: int) -> None:
-    """Make `axes` a plane of `width` × `height` units from the upper left, each a whole number of screen pixels.
+    """Give `axes` a coordinate system of `width` × `height` units with the origin at the upper left.
 
-    So no pixel of an image comes out larger than another. The dpi are known only when the figure is drawn.
+    A unit is a whole number of screen pixels, so all pixels of an image are drawn in the same size. The resolution is
+    known only when the figure is drawn.
     """
 
     def place(*_: object) -> Bbox:
@@ -314,20 +310,17 @@ def _fit(figure: Figure, axes: Axes, width: int, height: int) -> None:
 
 
 def _place(axes: Axes, image: np.ndarray, left: float, top: float, width: float) -> None:
-    """Draw `image`, ink if of bytes, else of both signs, `width` units wide. An axes for each would take seconds."""
-    ink = image.dtype == np.uint8
-    largest = 255 if ink else np.abs(image).max() or 1
-    axes.imshow(
-        image,
-        cmap=INK if ink else SIGNED,
-        vmin=0 if ink else -largest,
-        vmax=largest,
-        extent=(left, left + width, top + width * image.shape[0] / image.shape[1], top),
-        aspect="auto",
-        interpolation="nearest",
-    )
+    """Draw `image`, `width` units wide: bytes as ink, other numbers as signed values.
+
+    This is much faster than separate axes for each image.
+    """
+    limit = np.abs(image).max() or 1
+    low, high, colours = (0, 255, INK) if image.dtype == np.uint8 else (-limit, limit, SIGNED)
+    extent = (left, left + width, top + width * image.shape[0] / image.shape[1], top)
+    axes.imshow(image, colours, vmin=low, vmax=high, extent=extent, aspect="auto", interpolation="nearest")
 
 
 def _write(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
-    """Write `words` on `axes`, their middle at (x, y) unless `style` says otherwise."""
-    axes.text(x, y, words, **{"ha": "center", "va": "center"} | style)
+    """Write `words` on `axes`, centred at (x, y) unless `style` says otherwise; the layout takes no account of them."""
+    options: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
+    axes.text(x, y, words, **options | style)

@@ -1,8 +1,8 @@
-"""From a picture of a digit to 28×28 pixels like MNIST's.
+"""Convert a picture of a digit to 28×28 pixels like MNIST's.
 
-The rule is MNIST's own (LeCun et al., 1998, section III.A, and what its images show): the ink, scaled so that its
-longer side takes 20 pixels, is moved by whole pixels so that its centre of mass comes to lie at (14, 14), counted from
-0, of 28×28. lenet/report/ink.js does the same to what is drawn on the report's page.
+As in MNIST (LeCun et al., 1998, section III.A, and its images), the ink is scaled so that its longer side has 20
+pixels, and moved by whole pixels so that its centre of mass is at (14, 14), counted from 0. lenet/report/ink.js does
+the same with drawings on the report's page.
 """
 
 import math
@@ -14,36 +14,35 @@ from torch.nn.functional import interpolate
 
 from lenet.errors import PipelineError
 
-# The longer side, in pixels, at which ink is looked for: enough for its edges, few enough for photos of any size.
+# Pictures are reduced to this longer side, in pixels, before the ink is detected.
 _SIDE = 400
-# How much lighter or darker than paper, of 0 to 1, something must be to be ink.
+# The smallest difference in brightness, from 0 to 1, between ink and paper.
 _CONTRAST = 0.12
-# The smallest share of the largest piece of ink that another must have, to be no speck.
+# Pieces of ink smaller than this fraction of the largest one are specks, and removed.
 _SPECK = 0.05
 
 
 def like_mnist(grey: np.ndarray) -> np.ndarray:
-    """Return 28×28 pixels, uint8 from 0 (paper) to 255 (ink), of the digit in `grey` (uint8 H×W, from 0, black).
+    """Return the digit in `grey` (uint8 H×W, 0: black) as 28×28 pixels, uint8 from 0 (paper) to 255 (ink).
 
-    The ink may be dark on light paper or light on dark, and the light on the paper uneven. Raises PipelineError if
-    there is no ink.
+    The ink may be dark on light paper or light on dark paper, unevenly lit. Raises PipelineError if there is no ink.
     """
     ink = _ink(grey / 255)
     rows, columns = (np.flatnonzero(ink.max(axis)) for axis in (1, 0))
     cut = _resize(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 20)
-    page = np.zeros((3 * 28, 3 * 28))  # so large that what goes over an edge of the middle one is only cut off
+    page = np.zeros((3 * 28, 3 * 28))  # larger, so that ink outside the middle is cut off
     top, left = (28 + math.floor(14 - centre + 0.5) for centre in ndimage.center_of_mass(cut))
     page[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
     return (255 * page[28:56, 28:56]).round().astype(np.uint8)
 
 
 def _ink(image: np.ndarray) -> np.ndarray:
-    """Return where there is ink in `image` (float H×W, 0 to 1), and how much: float, 0 to 1."""
+    """Return the amount of ink in each pixel of `image` (float H×W, 0 to 1): float, 0 to 1."""
     if max(image.shape) > _SIDE:
         image = _resize(image, _SIDE)
     if np.median(image) - image.min() < image.max() - np.median(image):
         image = 1 - image  # light ink on dark paper
-    # Paper is what remains when all that is narrower than a third of the picture is filled from its surroundings.
+    # The brightness of the paper: everything narrower than a third of the picture is filled from its surroundings.
     paper = ndimage.grey_closing(image, max(3, max(image.shape) // 3), mode="nearest")
     ink = paper - image
     if ink.max() < _CONTRAST:
@@ -56,7 +55,7 @@ def _ink(image: np.ndarray) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Return `image` (float H×W, 0 to 1) with its longer side `side`."""
+    """Return `image` (float H×W, 0 to 1) resized to the longer side `side`."""
     scale = side / max(image.shape)
     size = [max(1, round(length * scale)) for length in image.shape]
     resized = interpolate(torch.from_numpy(image)[None, None], size, mode="bilinear", antialias=True)

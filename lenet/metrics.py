@@ -1,4 +1,4 @@
-"""How well logits fit labels, the same in training and in evaluation."""
+"""Accuracy and loss, the same in training and evaluation."""
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

@@ -1,9 +1,9 @@
 """LeNet-5 with ReLU and max-pooling, on 28×28 images.
 
 The layers, their names and sizes are those of LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to
-Document Recognition" (1998), section II.B, with today's usual changes: the 28×28 image is padded in C1 instead of
-beforehand to 32×32, S2 and S4 take the maximum and learn nothing, every map of S2 feeds every map of C3, ReLU replaces
-tanh, and a linear layer (F7) replaces the radial basis functions of the output.
+Document Recognition" (1998), section II.B, with the changes that are usual today: C1 pads the 28×28 image (the
+paper's images are padded to 32×32), S2 and S4 are max-pooling without parameters, every map of S2 feeds every map of
+C3, ReLU replaces tanh, and a linear layer (F7) replaces the radial basis functions of the output.
 """
 
 import safetensors.torch
@@ -16,14 +16,14 @@ from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
 from lenet.parallel import Threads
 
-# Images in a forward pass: enough to keep the processor busy, few enough for the activations to stay in its cache.
+# Images in a forward pass: enough to keep the CPU busy, few enough for the activations to stay in its cache.
 _BATCH = 500
 
 
 class LeNet5(nn.Module):
-    """From images to logits: unnormalised log-probabilities of the ten classes.
+    """Computes logits, the unnormalised log-probabilities of the ten classes, from images.
 
-    `mean` and `std`, of pixels / 255, standardise the images. They are buffers: a saved model needs nothing beside it.
+    `mean` and `std`, of pixels / 255, standardise the images. They are buffers, so a saved model is self-contained.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class LeNet5(nn.Module):
         self.F6 = nn.Linear(120, 84)             # 84 · (120 + 1)     = 10,164
         self.F7 = nn.Linear(84, len(CLASSES))    # 10 · (84 + 1)      =    850
         # fmt: on
-        # The channels of a pixel lie side by side, which is faster on a processor.
+        # Faster on a CPU.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,42 +48,42 @@ class LeNet5(nn.Module):
         return self.activations(images)["F7"]
 
     def activations(self, images: Tensor) -> dict[str, Tensor]:
-        """Return what each layer makes of `images` (as for `forward`), by the layer's name, in order.
+        """Return the output of each layer for `images` (as for `forward`), by the layer's name, in order.
 
-        All but F7 are given after ReLU.
+        Outputs are after ReLU, except those of F7.
         """
         c1 = F.relu(self.C1(self.standardise(images)))  # N×6×28×28
         s2 = F.max_pool2d(c1, 2)  # N×6×14×14
-        # On a GPU, C3's gradient took a quarter of a training step: few of cuDNN's ways to it are deterministic.
+        # On a GPU, cuDNN's deterministic gradient of C3 took a quarter of a training step.
         c3 = F.relu(_product(self.C3, s2) if s2.is_cuda else self.C3(s2))  # N×16×10×10
         s4 = F.max_pool2d(c3, 2)  # N×16×5×5
-        # C5's kernel covers its whole input, so this convolution is a matrix product, and much faster as one.
+        # C5's kernel covers its whole input: the convolution is a matrix product, and much faster as one.
         c5 = F.relu(F.linear(rows(s4), rows(self.C5.weight), self.C5.bias))  # N×120
         f6 = F.relu(self.F6(c5))  # N×84
         f7 = self.F7(f6)  # N×10
         return {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}
 
     def standardise(self, images: Tensor) -> Tensor:
-        """Return `images` (as for `forward`) with a mean of about 0 and a standard deviation of about 1."""
+        """Return `images` (as for `forward`) with about zero mean and unit standard deviation."""
         return (images / 255 - self.mean) / self.std
 
 
 def _product(layer: nn.Conv2d, images: Tensor) -> Tensor:
-    """Return `layer(images)`, where nothing is padded, as one matrix product: of all 5×5 patches and the kernels."""
+    """Return `layer(images)`, for a layer without padding, as a matrix product of all 5×5 patches and the kernels."""
     patches = images.permute(0, 2, 3, 1).unfold(1, 5, 1).unfold(2, 5, 1)  # N×H×W×C×5×5
     product = F.linear(patches.flatten(3), layer.weight.flatten(1), layer.bias)
     return product.permute(0, 3, 1, 2)
 
 
 def rows(tensor: Tensor) -> Tensor:
-    """Return `tensor` (N×C×H×W) as a matrix of N rows, in the order in which it lies in memory: no copy."""
+    """Return `tensor` (N×C×H×W, channels_last) as a matrix of N rows in its memory order, without a copy."""
     return tensor.permute(0, 2, 3, 1).flatten(1)
 
 
 def predict(model: nn.Module, images: Tensor, threads: int = 1) -> Tensor:
-    """Return the model's logits, float32 N×10, for `images`, N×1×28×28. The model is left in the mode it was in.
+    """Return the logits of `model` in eval mode, float32 N×10, for `images`, N×1×28×28.
 
-    A processor computes in so many `threads`; the result is the same in any number of them.
+    The mode of the model is the same afterwards, and the result does not depend on the number of CPU `threads`.
     """
     training = model.training
     model.eval()
@@ -93,31 +93,31 @@ def predict(model: nn.Module, images: Tensor, threads: int = 1) -> Tensor:
 
 
 def to_bytes(model: LeNet5) -> bytes:
-    """Return the parameters and buffers of `model` as a safetensors file; equal ones give equal bytes.
+    """Return the parameters and buffers of `model` as a safetensors file; equal tensors give equal bytes.
 
-    The format holds arrays and no code, so that such a file is safe to open.
+    The format has no code in it, so such a file is safe to open.
     """
     return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
 def from_bytes(data: bytes, name: str) -> LeNet5:
-    """Return the model that `to_bytes` made `data` of, on the CPU, in eval mode.
+    """Return the model in `data`, a file as `to_bytes` writes it, on the CPU and in eval mode.
 
-    Raises PipelineError, which begins with `name`, if `data` is not that of a LeNet5 with finite weights.
+    Raises PipelineError, which begins with `name`, if `data` is not a LeNet5 with finite weights.
     """
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, KeyError) as error:  # KeyError: a type of numbers that PyTorch lacks
-        raise PipelineError(f"{name} is no safetensors file: {error}") from None
+    except (SafetensorError, KeyError) as error:  # KeyError: a dtype that PyTorch lacks
+        raise PipelineError(f"{name} is not a safetensors file: {error}") from None
     model = LeNet5()
     expected = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in model.state_dict().items()}
     found = {key: (tuple(tensor.shape), tensor.dtype) for key, tensor in tensors.items()}
     for key in sorted(expected | found):
         if expected.get(key) != found.get(key):
-            raise PipelineError(f"{name} is no LeNet-5: {key} is {found.get(key)} instead of {expected.get(key)}")
+            raise PipelineError(f"{name} is not a LeNet-5: {key} is {found.get(key)} instead of {expected.get(key)}")
         if not tensors[key].isfinite().all():
-            raise PipelineError(f"{name} is no usable model: {key} holds NaN or infinity")
+            raise PipelineError(f"{name} is not a usable model: {key} has NaN or infinity")
     if tensors["std"] <= 0:
-        raise PipelineError(f"{name} is no usable model: std is {tensors['std']:g}, but must be above 0")
+        raise PipelineError(f"{name} is not a usable model: std is {tensors['std']:g}, but must be above 0")
     model.load_state_dict(tensors)
     return model.eval()

@@ -1,7 +1,7 @@
-"""Threads that compute side by side, each with a part of the work.
+"""Threads that each compute a part of the batch.
 
-PyTorch's own threads share each operation instead, and wait for one another at its end. LeNet-5's operations take
-microseconds, so where other programs use the processor, too, they wait nearly all the time.
+PyTorch's own threads share each operation instead, and wait for each other at its end. LeNet-5's operations take
+microseconds, so on a busy processor they would wait nearly all the time.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,14 +12,14 @@ import torch
 
 
 class Threads:
-    """`n` threads, this one among them; on a GPU only this one, for a GPU computes side by side by itself."""
+    """A pool of `n` threads including the calling one; on a GPU there is only that one."""
 
     def __init__(self, n: int, device: torch.device) -> None:
         self.n = n if device.type == "cpu" else 1
         self._others = ThreadPoolExecutor(self.n - 1) if self.n > 1 else None
 
     def map(self, function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-        """Return the results of `function` for the `arguments` in their order, as the built-in `map` does."""
+        """Return the results of `function` for the `arguments`, in order, as the built-in `map` does."""
         calls = list(zip(*arguments, strict=False))
         results: list[Any] = [None] * len(calls)
 

@@ -1,23 +1,24 @@
-"""Stage download: bring the four MNIST files into data/mnist, whole and right."""
+"""Stage download: download the four MNIST files and verify their checksums."""
 
 import os
 from pathlib import Path
 
 from lenet.data import sources
 from lenet.data.dataset import FILES, TITLE
-from lenet.errors import PipelineError, not_a_script
+from lenet.errors import PipelineError
 from stages.artifacts import files, mnist
+from stages.launch.errors import not_a_script
 
 
 def main() -> None:
-    """Fetch what is missing, source by source; describe the data in metrics/download.json."""
+    """Write data/mnist and metrics/download.json; valid files that are already there are kept."""
     if mnist.FOLDER.exists() and not mnist.FOLDER.is_dir():
-        raise PipelineError(f"{mnist.FOLDER} is no folder: move it elsewhere")
+        raise PipelineError(f"{mnist.FOLDER} is not a folder: move it elsewhere")
     mnist.FOLDER.mkdir(parents=True, exist_ok=True)
     if strangers := sorted(path.name for path in mnist.FOLDER.iterdir() if path.name not in FILES or path.is_dir()):
         raise PipelineError(f"{mnist.FOLDER} holds {', '.join(strangers)}, which is not {TITLE}'s: move it elsewhere")
     missing = [name for name in FILES if not _is_valid(mnist.FOLDER / name)]
-    for name in missing:  # never leave what is wrong where the next stage would read it
+    for name in missing:  # never leave an invalid file where the next stage would read it
         (mnist.FOLDER / name).unlink(missing_ok=True)
     if missing:
         _fetch(missing)
@@ -37,7 +38,7 @@ def _is_valid(path: Path) -> bool:
 
 
 def _fetch(names: list[str]) -> None:
-    """Write the files `names`, each from the first source that has it."""
+    """Write the files `names`, each from the first source that has it; print where each came from."""
     missing, failures = list(names), []
     for source in _sources():
         try:
@@ -59,7 +60,7 @@ def _fetch(names: list[str]) -> None:
 
 
 def _sources() -> list[sources.Source]:
-    # Where the same bytes come from changes no result, so it is a variable of the environment and no param.
+    # The source changes no result, so it is an environment variable and not a param.
     mirror = os.environ.get("MNIST_MIRROR")
     return ([sources.named(mirror)] if mirror else []) + sources.public()
 

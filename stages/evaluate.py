@@ -1,23 +1,24 @@
-"""Stage evaluate: score each image that did not train the model, once."""
+"""Stage evaluate: evaluate the model on the validation and test images."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lenet.compute import ComputeConfig, prepare
 from lenet.data import folds
 from lenet.data.folds import SplitConfig
-from lenet.errors import not_a_script
 from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores
 from lenet.model import LeNet5, predict
-from lenet.provenance import fingerprint_of_scoring
-from stages.artifacts import files, mnist, model, predictions
+from lenet.numerics import fingerprint_of_evaluation
+from stages.artifacts import files, mnist, model, predictions, tables
+from stages.launch.errors import not_a_script
 
 
 def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -> None:
-    """Write metrics/evaluate.json and models/predictions.csv."""
+    """Write metrics/evaluate.json, metrics/confusion.csv and models/predictions.csv."""
     device = prepare(compute)
     lenet5 = model.read().to(device)
     train, test = mnist.read("train"), mnist.read("t10k")
@@ -31,7 +32,9 @@ def main(split: SplitConfig, compute: ComputeConfig, evaluate: EvaluateConfig) -
     for part, values in metrics.items():
         print(f"{part:4}  accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}")
     predictions.write(test.labels, predicted, confidence)
-    metrics["arithmetic"] = fingerprint_of_scoring(device)
+    classes = pd.DataFrame({"actual": test.labels, "predicted": predicted})
+    tables.write(Path("metrics/confusion.csv"), classes.value_counts().sort_index().reset_index(name="count"))
+    metrics["numerics"] = [fingerprint_of_evaluation(device)]  # DVC leaves lists out of its tables
     files.write_json(Path("metrics/evaluate.json"), metrics)
 
 

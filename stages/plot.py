@@ -1,14 +1,15 @@
-"""Stage plot: draw the data, the training, the errors and the network."""
+"""Stage plot: plot the data, the learning curves, the errors and what the network computes."""
 
 from pathlib import Path
 
 import torch
 
 from lenet import figures
-from lenet.errors import PipelineError, not_a_script
+from lenet.errors import PipelineError
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
 from stages.artifacts import files, history, mnist, model, predictions
+from stages.launch.errors import not_a_script
 
 
 @torch.no_grad()

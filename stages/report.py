@@ -1,14 +1,12 @@
-"""Stage report: make one page of the run, in which the network reads what a visitor draws."""
+"""Stage report: write the page on the run, in which the network reads what a visitor draws."""
 
 from pathlib import Path
+from typing import Any
 
-from lenet.compute import ComputeConfig
-from lenet.data.folds import SplitConfig
-from lenet.errors import not_a_script
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.report.page import ReportConfig, page
-from lenet.training import TrainConfig
 from stages.artifacts import files, history, mnist, model, predictions
+from stages.launch.errors import not_a_script
 
 PATH = Path("report.html")
 METRICS = [
@@ -20,15 +18,18 @@ METRICS = [
 
 
 def main(
-    split: SplitConfig, compute: ComputeConfig, train: TrainConfig, evaluate: EvaluateConfig, report: ReportConfig
+    split: dict[str, Any],
+    compute: dict[str, Any],
+    train: dict[str, Any],
+    evaluate: EvaluateConfig,
+    report: ReportConfig,
 ) -> None:
     """Write report.html."""
-    params = {"split": split, "compute": compute, "train": train, "evaluate": evaluate}
     predicted = predictions.read()
     correct = predicted["actual"] == predicted["predicted"]
     html = page(
         model.read(),
-        {name: section.model_dump() for name, section in params.items()},
+        {"split": split, "compute": compute, "train": train, "evaluate": evaluate.model_dump()},
         {path.stem: files.read_json(path, f"run dvc repro {path.stem}") for path in METRICS},
         history.read(),
         predicted,

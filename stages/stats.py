@@ -1,8 +1,8 @@
-"""Stage stats: the mean and standard deviation of the training images."""
+"""Stage stats: compute the mean and standard deviation of the training images."""
 
 from lenet.data.moments import mean_and_std
-from lenet.errors import not_a_script
 from stages.artifacts import mnist, stats
+from stages.launch.errors import not_a_script
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Stage train: fit LeNet-5 to the training images, watching the held-out fold."""
+"""Stage train: train LeNet-5 on the training images without the held-out fold."""
 
 import sys
 from pathlib import Path
@@ -11,22 +11,23 @@ from lenet.compute import ComputeConfig, prepare
 from lenet.data import folds
 from lenet.data.dataset import CLASSES
 from lenet.data.folds import SplitConfig
-from lenet.errors import not_a_script
 from lenet.model import LeNet5
-from lenet.provenance import machine
+from lenet.numerics import machine
 from lenet.training import Epoch, TrainConfig, fingerprint_of_training, fit
 from stages.artifacts import files, history, mnist, model, stats
+from stages.launch.errors import not_a_script
 
 
 def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None:
-    """Write models/lenet5.safetensors, models/history.csv and metrics/train.json."""
+    """Write models/lenet5.safetensors, metrics/history.csv and metrics/train.json."""
     device = prepare(compute)
     digits = mnist.read("train")
     images = torch.tensor(digits.images, device=device).unsqueeze(1)  # N×1×28×28
     labels = torch.tensor(digits.labels, device=device).long()
     fit_on, val = (torch.from_numpy(index).to(device) for index in folds.split(len(images), split))
 
-    arithmetic = fingerprint_of_training(train, device, compute.threads)
+    numerics = fingerprint_of_training(train, device, compute.threads)
+    print(*(f"{name} {value}" for name, value in (machine(device) | {"numerics": numerics}).items()), sep=", ")
     torch.manual_seed(train.seed)
     lenet5 = LeNet5(*stats.read()).to(device)
     epochs = []
@@ -34,7 +35,7 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
     # `disable=None`: no bar where the output is no terminal; the lines are the same in both.
     for row in tqdm(rows, total=train.epochs, unit="epoch", disable=None, leave=False):
         epochs.append(row)
-        history.write(pd.DataFrame(epochs))  # at each epoch, for those who watch the file
+        history.write(pd.DataFrame(epochs))  # after each epoch, for those who watch the file
         tqdm.write(_line(row, train.epochs))
 
     model.write(lenet5)
@@ -42,12 +43,13 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
     score, chance = last.train_accuracy if last.val_accuracy is None else last.val_accuracy, 1 / len(CLASSES)
     if score < 2 * chance:
         print(
-            f"warning: the network has learned hardly anything: its accuracy is {score:.2%}, and by chance about "
+            f"warning: the network has hardly learned anything: its accuracy is {score:.2%}, chance is about "
             f"{chance:.0%}; try a lower train.lr, more train.epochs or another train.seed",
             file=sys.stderr,
         )
-    metrics = {"loss": last.train_loss, "accuracy": last.train_accuracy, "arithmetic": arithmetic}
-    files.write_json(Path("metrics/train.json"), metrics | machine(device))
+    # DVC leaves lists out of its tables.
+    metrics = {"loss": last.train_loss, "accuracy": last.train_accuracy, "numerics": [numerics]}
+    files.write_json(Path("metrics/train.json"), metrics)
 
 
 def _line(row: Epoch, epochs: int) -> str:

@@ -14,7 +14,7 @@ import fakes
 import pytest
 
 from lenet.config import Config
-from tools import pipeline
+from stages.launch import pipeline
 
 # Tests run side by side, as many as there are cores: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from lenet import yaml12
 from stages.artifacts.files import write
+from stages.launch import yaml12
 
 STAGE = Path(__file__).stem
 ENTRY = yaml12.load(Path("dvc.yaml").read_bytes(), "dvc.yaml")["stages"][STAGE]

@@ -16,7 +16,7 @@ SEEDS = "train.seed, split.fold 0"
 
 def values(**columns: list) -> tuple[pd.DataFrame, pd.DataFrame]:
     n = len(next(iter(columns.values())))
-    frame = pd.DataFrame({"train.seed": [0] * n, "split.fold": [0] * n, "code": ["a"] * n, "of": ["m"] * n} | columns)
+    frame = pd.DataFrame({"train.seed": [0] * n, "split.fold": [0] * n, "code.m": ["a"] * n, "of": ["m"] * n} | columns)
     metrics = [name for name in frame if name.startswith("m.")]
     return frame.drop(columns=metrics), frame[metrics]
 
@@ -82,7 +82,7 @@ def test_the_same_run_counts_once_but_not_that_of_other_code():
     params, metrics = values(**{"train.seed": [0, 0, 1], "m.loss": [1.0, 1.0, 2.0]})
     (row,) = compare.summarise(params, metrics, ["m.loss"]).itertuples()
     assert (row.n, row.mean) == (2, 1.5)
-    params["code"] = ["a", "b", "a"]
+    params["code.m"] = ["a", "b", "a"]
     assert compare.summarise(params, metrics, ["m.loss"])["n"].tolist() == [1, 2]
 
 
@@ -105,6 +105,38 @@ def test_a_mistake_is_one_line(standin: Project):
     assert done.returncode == 2
     assert done.stdout.startswith("error: no run has the metric train.speed, but ")
     assert done.stdout.count("\n") == 1
+
+
+def runs(project: Project, metric: str, *arguments: str) -> list[int]:
+    table = project.run("python", "-m", "tools.compare", "--format", "csv", *arguments, metric)
+    return sorted(pd.read_csv(io.StringIO(table))["n"])
+
+
+def experiment(project: Project, seed: int, *targets: str) -> None:
+    project.run("dvc", "exp", "run", "--temp", "-S", f"train.seed={seed}", *targets)
+
+
+def test_full_and_partial_runs_of_equal_code_are_averaged(standin: Project):
+    experiment(standin, 1)
+    standin.edit("lenet/figures.py", "import", "# not behind the metric\nimport")
+    experiment(standin, 2, "evaluate")
+    assert runs(standin, "evaluate.number") == [3]
+    standin.edit("lenet/augment.py", "import", "# behind it\nimport")
+    experiment(standin, 3, "evaluate")
+    assert runs(standin, "evaluate.number") == [1, 3]
+
+
+@pytest.mark.slow
+def test_other_commits_join_where_the_code_behind_the_metric_is_equal(standin: Project):
+    experiment(standin, 1)
+    experiment(standin, 2)
+    for path, n in (("lenet/figures.py", [4]), ("lenet/evaluation.py", [1, 4]), ("lenet/augment.py", [1, 1, 4])):
+        standin.edit(path, "import", "# edited\nimport")
+        standin.repro()
+        standin.run("git", "commit", "--quiet", "--all", "--message", f"Edit {path}")
+        if path == "lenet/figures.py":
+            experiment(standin, 3)
+        assert runs(standin, "evaluate.number", "--all-commits") == n
 
 
 @pytest.mark.slow

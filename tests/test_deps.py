@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import PARAMS, PIPELINE, ROOT, STAGES
 
-from stages import __main__ as launcher
+from stages.launch import environment, guard
 
-NO_INPUTS = {path.removesuffix(".py").replace("/", ".") for path in launcher.NO_INPUTS}
+NOT_DEPS = {path.removesuffix(".py").replace("/", ".") for path in guard.NOT_DEPS}
 
 
 def path_of(module: str) -> Path:
@@ -30,12 +30,12 @@ def imports(module: str) -> set[str]:
 
 
 def closure(stage: str) -> set[str]:
-    """Return the modules of this project that `stage` imports, directly or through others, but for NO_INPUTS."""
+    """Return the modules of this project that `stage` imports, directly or through others, without NOT_DEPS."""
     seen, waiting = set(), {f"stages.{stage}"}
     while waiting:
         seen.add(module := waiting.pop())
         found = {name for name in imports(module) if name.startswith(("lenet.", "stages.")) and path_of(name).is_file()}
-        waiting |= found - NO_INPUTS - seen
+        waiting |= found - NOT_DEPS - seen
     return seen
 
 
@@ -43,13 +43,13 @@ def closure(stage: str) -> set[str]:
 def test_deps_are_the_imports(stage):
     modules = closure(stage)
     if any("torch" in imports(module) for module in modules):
-        modules.add("lenet.arithmetic")  # the launcher asks it for the environment in which PyTorch computes
+        modules.add("stages.launch.numerics")  # the environment in which PyTorch computes
     listed = {dep for dep in PIPELINE[stage].deps if dep.endswith(".py")}
     assert listed == {str(path_of(module).relative_to(ROOT)) for module in modules}
 
 
-def test_what_is_no_input_computes_nothing():
-    third_party = {name.split(".")[0] for module in NO_INPUTS for name in imports(module)}
+def test_files_that_are_no_deps_compute_nothing():
+    third_party = {name.split(".")[0] for module in NOT_DEPS for name in imports(module)}
     assert third_party.isdisjoint({"torch", "numpy", "pandas", "matplotlib", "scipy", "safetensors"})
 
 
@@ -66,7 +66,7 @@ def test_every_section_of_params_is_taken():
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_environment_is_a_dep(stage):
     """But not of a stage whose results are known by their checksums."""
-    assert ("requirements.lock" in PIPELINE[stage].deps) == (stage not in launcher.PASSED_TO)
+    assert ("requirements.lock" in PIPELINE[stage].deps) == (stage not in environment.PASSED_TO)
 
 
 def test_packages_are_empty_and_so_no_deps():
@@ -88,10 +88,22 @@ def test_the_files_that_the_code_names_are_deps_and_outputs(stage):
     assert {name for name in named if name.startswith(folders)} == {path for path in listed if path.startswith(folders)}
 
 
-def test_two_arrows_between_three_rooms():
-    """Stages and tools build on the library, and nothing else of this project is built on."""
-    for room, allowed in (("lenet", ("lenet",)), ("stages", ("lenet", "stages")), ("tools", ("lenet", "tools"))):
-        for path in (ROOT / room).rglob("*.py"):
-            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            rooms = {name.split(".")[0] for name in imports(module)} & {"lenet", "stages", "tools", "tests"}
-            assert rooms <= set(allowed), module
+ROOMS = ["lenet", "stages", "tools", "tests"]
+TESTS = {path.stem for path in (ROOT / "tests").glob("*.py")}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_chain_of_rooms(room):
+    """tools → stages → lenet: each room imports itself and those further down the chain; tests import all."""
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    for path in (ROOT / room).rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        rooms = {"tests" if name in TESTS else name for name in (name.split(".")[0] for name in imports(module))}
+        assert rooms & set(ROOMS) <= allowed, module
+
+
+def test_launch_is_not_imported_by_what_a_stage_computes():
+    """Only the launcher and the last lines of a stage's file know how a stage is started."""
+    for path in [*(ROOT / "lenet").rglob("*.py"), *(ROOT / "stages/artifacts").rglob("*.py")]:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        assert not [name for name in imports(module) if name.startswith("stages.launch")], module

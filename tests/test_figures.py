@@ -1,16 +1,18 @@
 import io
+import re
 
 import fakes
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import configured
+from conftest import ROOT, configured
 from matplotlib.image import imread
 
 from lenet import figures
 from lenet.data.dataset import CLASSES, ITEM
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
+from lenet.palette import BLUE, LOG_FLOOR, ORANGE
 
 CONFIG = configured(PlotConfig, "plot", dpi=100)
 TEN_BINS = configured(EvaluateConfig, "evaluate", calibration_bins=10)
@@ -93,11 +95,11 @@ def test_each_pixel_of_an_image_becomes_a_square_of_the_same_size(name, dpi):
 def test_misread_shows_the_most_confident_errors_first():
     axes = figures.misread(IMAGES, predictions(50), 3).axes[0]
     assert [text.get_text() for text in axes.texts] == [
-        f"{CLASSES[9]} → {CLASSES[0]}  60%",
-        f"{CLASSES[8]} → {CLASSES[9]}  59%",
-        f"{CLASSES[7]} → {CLASSES[8]}  58%",
+        f"labelled {CLASSES[9]}\npredicted {CLASSES[0]}\nconfidence 60%",
+        f"labelled {CLASSES[8]}\npredicted {CLASSES[9]}\nconfidence 59%",
+        f"labelled {CLASSES[7]}\npredicted {CLASSES[8]}\nconfidence 58%",
     ]
-    assert "the 3 most confident of 50" in axes.get_title()
+    assert "3 most confident of 50" in axes.get_title()
 
 
 def test_confusion_counts():
@@ -120,23 +122,25 @@ def test_tensor_shows_the_numbers_of_the_ink_and_a_margin():
     image = np.zeros((28, 28), np.uint8)
     image[4:10, 20:28] = np.arange(1, 49).reshape(6, 8)
     axes = figures.tensor(image, 3, index=7).axes
-    assert axes[0].get_title() == f"Test image 7: a {CLASSES[3]}"
+    assert axes[0].get_title() == f"Test image 7, labelled {CLASSES[3]}"
     assert axes[0].patches[0].get_bbox().extents.tolist() == [19, 3, 28, 11]
     assert [int(text.get_text()) for text in axes[1].texts] == image[3:11, 19:].ravel().tolist()
     assert len(figures.tensor(0 * image, 3, index=7).axes[1].texts) == 28 * 28
 
 
-def test_learning_curves_tell_the_ends_and_leave_the_first_epoch_out():
+def test_learning_curves_show_every_epoch():
     history = pd.concat([HISTORY, HISTORY.tail(1).assign(epoch=3)])
-    loss, error, _ = figures.learning_curves(history).axes
-    assert loss.get_legend().get_title().get_text() == "epoch 1 → 3"
-    assert [text.get_text() for text in loss.get_legend().texts] == ["training: 1 → 0.5", "validation: 0.9 → 0.4"]
-    assert error.get_legend().texts[0].get_text() == "training: 50.00% → 10.00%"
-    bottom, top = loss.get_ylim()
-    assert bottom < 0.4 < 0.5 < top < 0.9
-    (alone,) = figures.learning_curves(HISTORY.head(1).assign(val_loss=np.nan)).axes[0].lines
-    assert alone.get_label() == "training: 1"
-    assert alone.axes.get_ylim()[0] < 1 < alone.axes.get_ylim()[1]
+    figure = figures.learning_curves(history)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["training", "validation"]
+    columns = [["train_loss", "val_loss"], ["train_accuracy", "val_accuracy"]]
+    for axes, names in zip(figure.axes, columns, strict=False):
+        low, high = axes.get_ylim()
+        for line, column in zip(axes.lines, names, strict=True):
+            values = history[column] if "loss" in column else (1 - history[column]).clip(lower=LOG_FLOOR)
+            assert list(line.get_ydata()) == list(values)
+            assert low < min(values) <= max(values) < high
+    alone = figures.learning_curves(HISTORY.head(1).assign(val_loss=np.nan, val_accuracy=np.nan))
+    assert [text.get_text() for text in alone.legends[0].texts] == ["training"]
 
 
 def test_filters_stand_above_their_maps_and_find_an_edge():
@@ -151,19 +155,14 @@ def test_filters_stand_above_their_maps_and_find_an_edge():
         assert above.get_extent()[2] < below.get_extent()[3]
 
 
-def test_filters_explain_a_kernel_that_is_nearly_all_negative():
-    kernels = np.ones((6, 5, 5))
-    kernels[4] = -1
-    kernels[4, 0, :2] = 1
-    for c1, explained in ((kernels, True), (kernels.clip(0), False)):
-        words = figures.filters(IMAGES[3], c1, LAYERS["C1"]).axes[0].texts[-1].get_text()
-        assert ("Nearly all negative (C1, 4)" in words) == explained
-
-
 def test_feature_maps_give_the_shapes_and_the_answer():
     axes = figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES).axes[0]
     words = [text.get_text() for text in axes.texts]
-    assert words[1:4] == ["C1\n6×28×28", "C3\n16×10×10", "F6\n84"]
+    assert words[1:4] == [
+        "C1: convolution\n6 maps of 28×28",
+        "C3: convolution\n16 maps of 10×10",
+        "F6: fully connected\n84 units",
+    ]
     assert len(axes.images) == 1 + 6 + 16 + 1
     assert len({image.get_extent()[3] for image in axes.images}) == 1 + 3  # a layer keeps to one row
     assert max(image.get_extent()[1] for image in axes.images) <= axes.get_xlim()[1]
@@ -175,14 +174,21 @@ def test_feature_maps_give_the_shapes_and_the_answer():
 def test_calibration_shows_every_bin_and_its_interval():
     confidence, correct = np.array([0.05, 0.95, 0.95, 0.95, 1.0]), np.array([False, True, True, True, True])
     figure = figures.calibration(reliability(confidence, correct, TEN_BINS))
-    assert figure.get_suptitle().endswith("calibration error 4.00%")
+    assert figure.get_suptitle().endswith("calibration error is 4.00%")
     diagram = figure.axes[0]
     assert not any(axes.get_title() for axes in figure.axes)
-    points = diagram.lines[1].get_xydata()
+    points = np.asarray(diagram.collections[0].get_offsets())
     assert points == pytest.approx(np.array([[0.05, 0], [0.9625, 1]]))
     for low, high in (diagram.get_xlim(), diagram.get_ylim()):
         assert low <= -0.03  # half a point
         assert high >= 1.03
-    for (_, accuracy), interval in zip(points, diagram.collections[0].get_segments(), strict=True):
+    for (_, accuracy), interval in zip(points, diagram.collections[1].get_segments(), strict=True):
         assert interval[0, 1] <= accuracy <= interval[1, 1]
         assert interval[1, 1] - interval[0, 1] > 0.4
+    few, many = diagram.collections[0].get_facecolors()[:, 3]
+    assert 0 < few < many < 1
+
+
+def test_the_template_of_dvcs_plots_has_the_same_colours():
+    template = (ROOT / ".dvc/plots/errors.json").read_text()
+    assert set(re.findall("#[0-9A-Fa-f]{6}", template)) == {"#FFFFFF", BLUE, ORANGE}

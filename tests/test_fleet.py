@@ -11,9 +11,10 @@ import pytest
 from conftest import Project, copy, ran, wait_for
 from distributed import Reschedule
 
-from tools.fleet import arithmetic, work
-from tools.fleet import offer as offers
-from tools.fleet.queue import Experiment, finished, label, queued, reason
+from tools.fleet import cluster, marks, numerics, work
+from tools.fleet.queue import Experiment, find, label, queued
+from tools.fleet.queue import results as refs_of
+from tools.git import reason
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def fleet(project: Project, status: int = 0) -> list[str]:
 
 def results(project: Project) -> list[str]:
     """Return the names of the experiments that are there."""
-    return list(finished(project.run("git", "for-each-ref", "refs/exps")))
+    return list(refs_of(project.run("git", "for-each-ref", "refs/exps")))
 
 
 def test_the_queue_runs_each_experiment_once_and_names_failures(project: Project):
@@ -130,7 +131,7 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
         ("fatal: '/x' does not appear to be a git repository\n\nPlease make sure\nit exists.\n", "fatal: '/x' does .*"),
         ("Collecting\nERROR: unexpected error - no route\n\nHaving any troubles?\n", "ERROR: unexpected error - .*"),
         ("one\ntwo\n", "two"),
-        ("", "it says nothing"),
+        ("", "there is no output"),
     ],
 )
 def test_the_reason_of_a_failure(printed, line):
@@ -139,14 +140,14 @@ def test_the_reason_of_a_failure(printed, line):
 
 def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "clone").mkdir()
-    job = SimpleNamespace(shared=True, author=("A", "a@example.com"))
+    job = SimpleNamespace(shared=True, gpu=False, author=("A", "a@example.com"))
     said: list[str] = []
-    run = work._Run(job, tmp_path / "clone", "", "", said.append)
+    run = work._Run(job, tmp_path / "clone", "", said.append)
     monkeypatch.setattr(work, "PATIENCE", 5)
     monkeypatch.setattr(work, "STOPPING", threading.Event())
     threading.Timer(0.5, work.STOPPING.set).start()
     with pytest.raises(Reschedule):
-        run._patiently("git fetch", "git", "fetch", "nowhere")
+        run._patiently("git", "fetch", "nowhere")
     assert [line.partition(": ")[0] for line in said] == ["waits for git fetch"]
 
 
@@ -163,40 +164,74 @@ def test_a_label():
         assert subprocess.run(["git", "check-ref-format", f"refs/exps/{found}"]).returncode == 0
 
 
-def test_a_result_of_other_arithmetic_is_taken_only_where_asked():
+def test_a_result_of_other_numerics_is_taken_only_where_asked():
     experiment = Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1)
     refs = {"seed1-0123456789-aaaa": "theirs", "seed1-9876543210-bbbb": "another experiment"}
-    assert work.find(refs, experiment, "bbbb" + 12 * "0") is None
-    assert work.find(refs, experiment, "any") == "theirs"
-    assert work.find(refs, experiment, "aaaa" + 12 * "0") == "theirs"
+    assert find(refs, experiment, "bbbb" + 12 * "0") is None
+    assert find(refs, experiment, "") == "theirs"
+    assert find(refs, experiment, "aaaa" + 12 * "0") == "theirs"
 
 
-def test_a_host_offers_its_cores_or_gpus(monkeypatch: pytest.MonkeyPatch):
+def test_each_gpu_has_a_worker_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert offers.layout(8, 0) == [{"cores": 8, "gpu": None}]
-    assert offers.layout(8, 2) == [{"cores": 4, "gpu": "0"}, {"cores": 4, "gpu": "1"}]
+    assert cluster.visible(2) == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [one["gpu"] for one in offers.layout(1, 2)] == ["3", "5"]
-    offer = offers.resources({"cores": 4, "gpu": "3"}, {"cpu": "c", "cuda": "g", "gpus": 2})
-    assert offer["cores"] == 4
-    assert offer["gpu"] == 1
-    assert {offers.mark(*known) for known in (("cpu", "c"), ("cpu", "any"), ("cuda", "g"), ("cuda", "any"))} <= {*offer}
-
-
-def test_a_host_of_other_arithmetic_or_code_is_named(monkeypatch: pytest.MonkeyPatch):
-    offer = offers.resources({"cores": 4, "gpu": None}, {"cpu": "theirs", "gpus": 0})
-    assert offers.objection(offer, {"cpu": "theirs"}, any_arithmetic=False) == ""
-    assert "other arithmetic" in offers.objection(offer, {"cpu": "ours"}, any_arithmetic=False)
-    assert offers.objection(offer, {"cpu": "ours"}, any_arithmetic=True) == ""
-    assert "other code" in offers.objection({"cores": 4, "00000000 cpu any": 4}, {"cpu": "ours"}, any_arithmetic=True)
+    python = tmp_path / "python"  # a worker that fails on one of the GPUs
+    python.write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES $*"\n[ "$CUDA_VISIBLE_DEVICES" = 3 ]\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(cluster.sys, "executable", str(python))
+    monkeypatch.setattr(cluster, "_check_host", lambda: None)
+    monkeypatch.setattr(cluster, "measure", lambda: numerics.Machine(2, {"cpu": "c", "cuda": "g"}))
+    assert cluster.serve_worker("tcp://10.0.0.1:1", 8) == 1
+    command = "-m tools.fleet worker tcp://10.0.0.1:1 --cores 4"
+    assert sorted(capfd.readouterr().out.splitlines()) == [f"3 {command}", f"5 {command}"]
 
 
 @pytest.mark.slow
-def test_the_arithmetic_is_that_of_the_stages(monkeypatch: pytest.MonkeyPatch):
-    first = arithmetic.measure()
-    assert arithmetic.measure() == first
+def test_what_stops_a_host_stops_the_worker_of_each_gpu(tmp_path: Path):
+    fake = f"#!/bin/sh\ntrap 'touch {tmp_path}/stopped$CUDA_VISIBLE_DEVICES; exit' TERM\n"
+    (tmp_path / "python").write_text(f"{fake}touch {tmp_path}/up$CUDA_VISIBLE_DEVICES\nwhile :; do sleep 0.1; done\n")
+    (tmp_path / "python").chmod(0o755)
+    code = "import sys; sys.argv[1:] = ['worker', 'tcp://10.0.0.1:1']; from stages.launch.errors import run; "
+    code += "from tools.fleet import __main__, cluster, numerics; cluster._check_host = lambda: None; "
+    code += "cluster.measure = lambda: numerics.Machine(2, {'cpu': 'c', 'cuda': 'g'}); "
+    code += f"sys.executable = '{tmp_path}/python'; run(__main__.main)"
+    process = subprocess.Popen(["python", "-c", code], stderr=subprocess.DEVNULL)
+    wait_for(lambda: all((tmp_path / f"up{gpu}").exists() for gpu in (0, 1)))
+    process.terminate()
+    assert process.wait(30) == 130
+    assert all((tmp_path / f"stopped{gpu}").exists() for gpu in (0, 1))
+
+
+def test_a_worker_offers_its_cores_its_gpu_and_its_marks():
+    offered = marks.resources(4, {"cpu": "c", "cuda": "g"})
+    assert marks.describe(offered) == "4 cores and 1 GPU"
+    assert {marks.mark("cpu", "c"), marks.mark("cuda", "g"), marks.mark("cuda", "")} <= offered.keys()
+    assert (marks.numerics(offered, "cpu"), marks.numerics(offered, "cuda")) == ("c", "g")
+    assert marks.describe(marks.resources(1, {"cpu": "c"})) == "1 core"
+
+
+def test_what_objects_to_a_host_is_named(monkeypatch: pytest.MonkeyPatch):
+    offered = marks.resources(4, {"cpu": "theirs"})
+    assert marks.objection(offered, marks.mark("cpu", "theirs")) == ""
+    assert marks.objection(offered, marks.mark("cpu", "")) == ""
+    assert "other numerics" in marks.objection(offered, marks.mark("cpu", "ours"))
+    assert marks.objection(offered, marks.mark("cuda", "ours")) == "no GPU"
+    code, lock = marks._hashes()
+    monkeypatch.setattr(marks, "_hashes", lambda: (code, "other"))
+    assert "other packages in requirements.lock" in marks.objection(offered, marks.mark("cpu", ""))
+    monkeypatch.setattr(marks, "_hashes", lambda: ("other", lock))
+    assert "other code in tools/fleet" in marks.objection(offered, marks.mark("cpu", ""))
+
+
+@pytest.mark.slow
+def test_the_numerics_are_those_of_the_stages(monkeypatch: pytest.MonkeyPatch):
+    first = numerics.measure()
+    assert numerics.measure() == first
     monkeypatch.setenv("STAGES_PROCESSOR", "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41")
-    assert arithmetic.measure()["cpu"] != first["cpu"]
+    assert numerics.measure().numerics["cpu"] != first.numerics["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +239,8 @@ def test_the_arithmetic_is_that_of_the_stages(monkeypatch: pytest.MonkeyPatch):
     [
         ("run", "nothing is queued: .*"),
         ("run nowhere", "error: the scheduler's address is 'nowhere', but must be like tcp://10.0.0.1:8786"),
+        ("run --any-numerics", "nothing is queued: .*"),
+        ("run --any-arithmetic", "nothing is queued: .*"),
         ("run --cores 0", "error: --cores is 0, but must be at least 1"),
         (
             "run tcp://127.0.0.1:1",

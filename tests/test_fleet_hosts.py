@@ -13,7 +13,7 @@ import pytest
 from conftest import Project, ran, wait_for
 from hosts import Host, Network, needs_hosts
 
-from tools.fleet.queue import finished as named
+from tools.fleet.queue import results as named
 
 pytestmark = [pytest.mark.slow, needs_hosts]
 

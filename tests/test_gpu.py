@@ -8,7 +8,7 @@ from test_training import CONFIG, changed, run
 from lenet import training
 from lenet.compute import ComputeConfig, prepare
 from lenet.model import LeNet5, predict
-from lenet.provenance import fingerprint_of_scoring
+from lenet.numerics import fingerprint_of_evaluation
 from lenet.training import fingerprint_of_training
 
 pytestmark = [
@@ -41,7 +41,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("n", [64, 100])  # 100: more than STEPS, and the last batch is smaller
+@pytest.mark.parametrize("n", [64, 100])  # 100: the last batch is smaller
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_two_trainings_give_the_same_bits_and_capture_changes_none(optimizer, n, monkeypatch):
     config = changed(CONFIG, epochs=3, **OPTIMIZERS[optimizer])
@@ -49,7 +49,7 @@ def test_two_trainings_give_the_same_bits_and_capture_changes_none(optimizer, n,
     again, weights_again = train(config, n=n)
     assert again == rows
     assert same(weights_again, weights)
-    monkeypatch.setattr(training, "CudaGraph", lambda function, *_: function)
+    monkeypatch.setattr(training, "CapturedSteps", lambda steps: steps)
     plain, plain_weights = train(config, n=n)
     assert plain == rows
     assert same(plain_weights, weights)
@@ -78,20 +78,23 @@ def test_float32_is_float32(device):
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_waits_for_the_gpu_within_an_epoch(monkeypatch):
-    epoch = training._train_epoch
+    """From the second epoch on: in the first, a graph is captured for each size of batch."""
+    epoch, epochs = training._train_epoch, []
 
     def strict(*args):
-        torch.cuda.set_sync_debug_mode("error")
+        epochs.append(args)
+        torch.cuda.set_sync_debug_mode("error" if len(epochs) > 1 else "default")
         try:
             return epoch(*args)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(training, "_train_epoch", strict)
-    train(changed(CONFIG, epochs=2))
+    train(changed(CONFIG, epochs=3), n=60)  # the last batch is smaller
+    assert len(epochs) == 3
 
 
 def test_fingerprints_are_those_of_the_gpu(device):
-    for fingerprint in (fingerprint_of_scoring, lambda device: fingerprint_of_training(CONFIG, device)):
+    for fingerprint in (fingerprint_of_evaluation, lambda device: fingerprint_of_training(CONFIG, device)):
         assert fingerprint(device) == fingerprint(device)
         assert fingerprint(device) != fingerprint(torch.device("cpu"))

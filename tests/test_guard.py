@@ -67,7 +67,7 @@ def test_an_edit_of_what_the_stage_does_not_read(standin: Project):
 
     def edits() -> None:
         standin.edit("params.yaml", "dpi: 1", "dpi: 2")
-        for path in ("lenet/figures.py", "lenet/errors.py", "stages/__main__.py"):
+        for path in ("lenet/figures.py", "lenet/errors.py", "stages/__main__.py", "stages/launch/guard.py"):
             edit(standin, path, None)
 
     status, output = while_running("train", standin, "dvc", "repro", edit=edits)
@@ -88,7 +88,7 @@ def test_params_that_cannot_be_read_at_the_end(standin: Project):
     edit_to_nonsense = lambda: (standin.root / "params.yaml").write_text("train: [")  # noqa: E731
     status, output = while_running("train", standin, "dvc", "repro", edit=edit_to_nonsense)
     assert status != 0
-    assert "error: params.yaml is no YAML" in output
+    assert "error: params.yaml is not valid YAML" in output
     assert "Traceback" not in output
 
 

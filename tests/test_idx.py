@@ -22,11 +22,11 @@ GOOD = fakes.idx(np.zeros((2, 3), np.uint8))
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "file is no IDX file: it has 0 bytes"),
-        (GOOD[:3], "file is no IDX file: it has 3 bytes"),
-        (b"\x01" + GOOD[1:], "file is no IDX file of unsigned bytes: it begins with 01 00 08 02"),
-        (GOOD[:2] + b"\x0d" + GOOD[3:], "file is no IDX file of unsigned bytes: it begins with 00 00 0d 02"),
-        (GOOD[:3] + b"\x00" + GOOD[4:], "file is no IDX file of unsigned bytes: it begins with 00 00 08 00"),
+        (b"", "file is not an IDX file: it has 0 bytes"),
+        (GOOD[:3], "file is not an IDX file: it has 3 bytes"),
+        (b"\x01" + GOOD[1:], "file is not an IDX file of unsigned bytes: it begins with 01 00 08 02"),
+        (GOOD[:2] + b"\x0d" + GOOD[3:], "file is not an IDX file of unsigned bytes: it begins with 00 00 0d 02"),
+        (GOOD[:3] + b"\x00" + GOOD[4:], "file is not an IDX file of unsigned bytes: it begins with 00 00 08 00"),
         (GOOD[:10], "file is cut off: 10 bytes, but its header alone takes 12"),
         (GOOD[:-1], "file announces 2×3 = 6 bytes, but holds 5"),
         (GOOD + b"\x00", "file announces 2×3 = 6 bytes, but holds 7"),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from conftest import PIPELINE, ROOT, STAGES, Project
 
-from lenet import yaml12
+from stages.launch import yaml12
+from stages.launch.pipeline import affected
 from tools.lock import problems
-from tools.pipeline import affected
 
 
 def test_the_committed_lock_is_in_sync():
@@ -97,8 +97,8 @@ TAMPERINGS = {
         [r"stats: it is always_changed: DVC would not ask whether it is up to date"],
     ),
     "an output moved to another stage": (
-        edit("dvc.yaml", "      - models/history.csv\n    metrics:", "    metrics:"),
-        [r"train: its output models/history\.csv is in dvc\.lock, but not in dvc\.yaml"],
+        edit("dvc.yaml", "      - models/predictions.csv\n    metrics:", "    metrics:"),
+        [r"evaluate: its output models/predictions\.csv is in dvc\.lock, but not in dvc\.yaml"],
     ),
     "a dep removed": (
         edit("dvc.yaml", "      - stages/train.py\n", ""),

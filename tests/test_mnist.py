@@ -33,7 +33,7 @@ def test_images_and_labels():
         (IMAGES[:, :27], LABELS, "are 10×27×28 and 10, but must be"),
         (LABELS, LABELS, "are 10 and 10, but must be"),
         (IMAGES[:0], LABELS[:0], "are 0×28×28 and 0, but must be"),
-        (IMAGES, LABELS + 2, "train-labels-idx1-ubyte holds the label 11, but labels are 0 to 9"),
+        (IMAGES, LABELS + 2, "train-labels-idx1-ubyte has the label 11, but labels are 0 to 9"),
     ],
 )
 def test_what_does_not_match_is_refused(images, labels, message):

@@ -87,17 +87,20 @@ def tensors(model: LeNet5, **changes: torch.Tensor | None) -> bytes:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda model: to_bytes(model)[:-1], "file is no safetensors file"),
-        (lambda model: b"\x80\x04N.", "file is no safetensors file"),
-        (lambda model: b"", "file is no safetensors file"),
-        (lambda model: to_bytes(model).replace(b'"F32"', b'"F4" '), "file is no safetensors file"),
-        (lambda model: tensors(model, mean=None), "file is no LeNet-5: mean is None instead of"),
-        (lambda model: tensors(model, extra=torch.ones(1)), "file is no LeNet-5: extra is"),
-        (lambda model: tensors(model, std=torch.ones(2)), "file is no LeNet-5: std is ((2,), torch.float32) instead"),
-        (lambda model: tensors(model, std=torch.ones((), dtype=torch.float64)), "file is no LeNet-5: std is"),
+        (lambda model: to_bytes(model)[:-1], "file is not a safetensors file"),
+        (lambda model: b"\x80\x04N.", "file is not a safetensors file"),
+        (lambda model: b"", "file is not a safetensors file"),
+        (lambda model: to_bytes(model).replace(b'"F32"', b'"F4" '), "file is not a safetensors file"),
+        (lambda model: tensors(model, mean=None), "file is not a LeNet-5: mean is None instead of"),
+        (lambda model: tensors(model, extra=torch.ones(1)), "file is not a LeNet-5: extra is"),
+        (
+            lambda model: tensors(model, std=torch.ones(2)),
+            "file is not a LeNet-5: std is ((2,), torch.float32)",
+        ),
+        (lambda model: tensors(model, std=torch.ones((), dtype=torch.float64)), "file is not a LeNet-5: std is"),
         (
             lambda model: tensors(model, std=torch.tensor(float("nan"))),
-            "file is no usable model: std holds NaN or infinity",
+            "file is not a usable model: std has NaN or infinity",
         ),
     ],
 )

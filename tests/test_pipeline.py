@@ -7,10 +7,10 @@ import fakes
 import pandas as pd
 import pytest
 import torch
-from conftest import PARAMS, PIPELINE, Project, ran
+from conftest import PARAMS, PIPELINE, ROOT, Project, ran
 
 from lenet.model import from_bytes
-from tools.pipeline import affected
+from stages.launch.pipeline import affected
 
 
 def test_nothing_runs_twice(project: Project):
@@ -23,17 +23,18 @@ def test_metrics_and_tables(finished: Project):
     assert metrics["download"] == {"train": {"images": 200}, "test": {"images": 100}}
     assert set(metrics["stats"]) == {"mean", "std"}
     for stage in ("train", "evaluate"):
-        assert re.fullmatch("[0-9a-f]{16}", metrics[stage].pop("arithmetic"))
-    machine = {name: metrics["train"].pop(name) for name in ("device", "torch", "python")}
-    assert machine["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert machine["torch"] == torch.__version__
+        (fingerprint,) = metrics[stage].pop("numerics")
+        assert re.fullmatch("[0-9a-f]{16}", fingerprint)
     for part in ("val", "test"):
         assert set(metrics["evaluate"][part]) == {"accuracy", "loss", "calibration_error"}
     predictions = pd.read_csv(finished.root / "models/predictions.csv")
     assert list(predictions) == ["index", "actual", "predicted", "confidence"]
     assert list(predictions["index"]) == list(range(100))
     assert (predictions["actual"] == predictions["predicted"]).mean() == metrics["evaluate"]["test"]["accuracy"]
-    history = pd.read_csv(finished.root / "models/history.csv")
+    confusion = pd.read_csv(finished.root / "metrics/confusion.csv")
+    assert confusion["count"].sum() == 100
+    assert confusion.query("actual == predicted")["count"].sum() / 100 == metrics["evaluate"]["test"]["accuracy"]
+    history = pd.read_csv(finished.root / "metrics/history.csv")
     assert list(history) == ["epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
     last = history.iloc[-1]
     assert last["epoch"] == 2
@@ -61,6 +62,19 @@ def test_the_scores_are_those_of_the_saved_model(finished: Project):
     assert scores["calibration_error"] == pytest.approx(sum(gaps) / 100, rel=1e-5)
 
 
+def test_metrics_are_numbers(finished: Project):
+    """So that `dvc metrics` and `dvc exp show` are tables of numbers; `make repro` ends with six of them."""
+    shown = json.loads(finished.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    metrics = {path: pd.json_normalize(file["data"]).iloc[0] for path, file in shown.items()}
+    assert set(metrics) == {"metrics/stats.json", "metrics/train.json", "metrics/evaluate.json"}
+    shown_values = finished.run("dvc", "metrics", "show").splitlines()[1:]
+    cells = [cell for line in shown_values for cell in line.split()[1:] if cell != "-"]
+    assert len([float(cell) for cell in cells]) == 10
+    command = "dvc metrics diff --all --targets metrics/evaluate.json"
+    assert command in (ROOT / "Makefile").read_text()
+    assert len(finished.run(*command.split()).splitlines()) == 1 + 6
+
+
 @pytest.mark.slow
 def test_a_clean_clone_makes_the_same_bytes(project: Project):
     project.run("git", "clone", "--quiet", ".", "../clone")
@@ -85,14 +99,14 @@ def test_an_experiment_runs_only_what_it_affects(project: Project):
 def test_without_validation(project: Project):
     project.edit("params.yaml", "folds: 5", "folds: 1")
     assert project.repro() == affected(PIPELINE, "split")
-    assert json.loads((project.root / "metrics/evaluate.json").read_text()).keys() == {"test", "arithmetic"}
+    assert json.loads((project.root / "metrics/evaluate.json").read_text()).keys() == {"test", "numerics"}
     project.run("dvc", "plots", "show")
 
 
 def test_plots_render(project: Project):
     project.run("dvc", "plots", "show")
     page = (project.root / "dvc_plots/index.html").read_text()
-    for name in ("loss", "accuracy", "confusion", "samples.png", "misread.png"):
+    for name in ("loss", "accuracy", "learning rate", "confusion", "samples.png", "misread.png"):
         assert name in page
 
 

@@ -11,7 +11,7 @@ from browser import needs_browser
 from conftest import ROOT, Project
 
 from lenet.errors import PipelineError
-from tools import plots_page
+from tools.dev import plots_page
 
 PAGE = (ROOT / plots_page.PAGE).read_text()
 SCRIPT = re.compile("<script[^>]*>(.*?)</script>", re.DOTALL)

@@ -4,8 +4,8 @@ import pytest
 from conftest import PARAMS, PIPELINE, ROOT, Project
 from dvc.repo import Repo
 
-from stages import __main__ as launcher
-from tools.pipeline import affected
+from stages.launch import guard
+from stages.launch.pipeline import affected
 
 FILES = sorted(
     str(path.relative_to(ROOT))
@@ -73,7 +73,7 @@ def test_a_damaged_output(stage, path, standin: Project, monkeypatch: pytest.Mon
 
 
 def test_a_comment_in_the_launcher_runs_nothing():
-    for path in launcher.NO_INPUTS:
+    for path in guard.NOT_DEPS:
         assert affected(PIPELINE, path) == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import PIPELINE, Project, ran
 
-from tools.pipeline import affected
+from stages.launch.pipeline import affected
 
 CACHED = "Stage 'train' is cached - skipping run"
 

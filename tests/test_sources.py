@@ -63,10 +63,10 @@ def test_a_folder_with_wrong_files(tmp_path, name, data, message):
 class Handler(BaseHTTPRequestHandler):
     """Serves the files of CONTENT, in a manner that the first part of the path names."""
 
-    def do_GET(self):
+    def do_GET(self):  # noqa: C901 - a branch for each fault
         manner, _, name = self.path.strip("/").partition("/")
         gzipped = gzip.compress(CONTENT[NAME])
-        if (manner == "plain" and name in CONTENT) or (manner == "gz" and name.endswith(".gz")):
+        if manner == ("gz" if name.endswith(".gz") else "plain"):
             data = CONTENT[name.removesuffix(".gz")]
             self.answer(200, gzip.compress(data) if manner == "gz" else data)
         elif manner == "html":
@@ -159,7 +159,7 @@ def test_a_server_with_plain_or_gzipped_files(server, manner):
         ("cut", "IncompleteRead"),
         ("stall", "timed out"),
         ("drip", "took longer than 0.5 seconds"),
-        ("endless", "goes on after 1018 bytes"),
+        ("endless", "is larger than 1018 bytes"),
     ],
 )
 def test_a_server_that_fails(server, manner, message):
@@ -201,12 +201,12 @@ def test_an_npm_archive(monkeypatch):
     [
         (b"no archive", "the archive can't be read"),
         (archive({f"package/data/{NAME}": DATA})[:40], "the archive can't be read"),
-        (archive({"package/data/other": DATA}), f"the archive holds no package/data/{NAME}"),
-        (archive({f"../package/data/{NAME}": DATA}), f"the archive holds no package/data/{NAME}"),
-        (archive({f"package/data/{NAME}": b""}, tarfile.SYMTYPE), f"the archive holds no package/data/{NAME}"),
-        (archive({f"package/data/{NAME}": b""}, tarfile.LNKTYPE), f"the archive holds no package/data/{NAME}"),
+        (archive({"package/data/other": DATA}), f"the archive has no package/data/{NAME}"),
+        (archive({f"../package/data/{NAME}": DATA}), f"the archive has no package/data/{NAME}"),
+        (archive({f"package/data/{NAME}": b""}, tarfile.SYMTYPE), f"the archive has no package/data/{NAME}"),
+        (archive({f"package/data/{NAME}": b""}, tarfile.LNKTYPE), f"the archive has no package/data/{NAME}"),
         (archive({f"package/data/{NAME}": DATA[:-1]}), "has 17 bytes instead of 18"),
-        (archive({"bomb": b"\0" * 10**6}), "the archive holds 1000000 bytes as bomb"),
+        (archive({"bomb": b"\0" * 10**6}), "the archive has 1000000 bytes in bomb"),
     ],
 )
 def test_a_wrong_npm_archive(monkeypatch, data, message):

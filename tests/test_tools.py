@@ -12,7 +12,7 @@ PLACES += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
 
 def test_every_module_that_is_named_exists():
     named = {module for place in PLACES for module in re.findall(r"-m ([a-z_.]+)", (ROOT / place).read_text())}
-    assert {"tools.verify", "tools.bench", "tools.docs", "tools.compare"} <= named
+    assert {"tools.verify", "tools.bench", "tools.dev.docs", "tools.compare"} <= named
     assert [module for module in named - {"slow", "recorded"} if importlib.util.find_spec(module) is None] == []
 
 
@@ -26,21 +26,21 @@ def test_every_target_that_is_named_exists():
 @pytest.mark.parametrize(
     ("arguments", "edits", "line"),
     [
-        (["lock"], {"dvc.yaml": "- 1"}, r"dvc\.yaml is no pipeline as this project has it: .*"),
+        (["lock"], {"dvc.yaml": "- 1"}, r"dvc\.yaml is not a pipeline of this project: .*"),
         (
             ["lock"],
             {"dvc.yaml": "stages: {a: {}}"},
-            r"dvc\.yaml is no pipeline as this project has it: KeyError\('cmd'\); .*",
+            r"dvc\.yaml is not a pipeline of this project: KeyError\('cmd'\); .*",
         ),
         (["lock"], {"dvc.lock": ""}, r"dvc\.lock or params\.yaml is not as DVC writes and reads it: .*"),
         (["lock"], {"dvc.lock": None}, r"dvc\.lock can't be read: No such file or directory; .*"),
-        (["lock"], {"params.yaml": "train: ["}, r"params\.yaml is no YAML: .*"),
-        (["checksums"], {}, r"name the files: python -m tools\.checksums FILE…"),
-        (["checksums", "nowhere"], {}, r"nowhere can't be read: .*"),
+        (["lock"], {"params.yaml": "train: ["}, r"params\.yaml is not valid YAML: .*"),
+        (["dev.checksums"], {}, r"name the files: python -m tools\.dev\.checksums FILE…"),
+        (["dev.checksums", "nowhere"], {}, r"nowhere can't be read: .*"),
         (["compare", "train.speed"], {}, r"no run has the metric train\.speed, but .*"),
         (["compare"], {"metrics/train.json": "{"}, r"no run has the metric evaluate\.val\.accuracy, but .*"),
-        (["docs"], {"README.md": "<!-- nothing -->\n<!-- end -->"}, r"there is no block nothing, but .*"),
-        (["docs"], {"README.md": "<!-- results -->\n<!-- end -->"}, r"the block results can't be written: .*"),
+        (["dev.docs"], {"README.md": "<!-- nothing -->\n<!-- end -->"}, r"there is no block nothing, but .*"),
+        (["dev.docs"], {"README.md": "<!-- results -->\n<!-- end -->"}, r"the block results can't be written: .*"),
         (["bench"], {"data": None}, r"there is no data/mnist: run dvc repro first"),
     ],
 )
@@ -56,7 +56,7 @@ def test_a_mistake_is_one_line(arguments, edits, line, standin: Project):
     assert re.fullmatch(f"error: {line}\n", done.stdout)
 
 
-@pytest.mark.parametrize("words", ["docs --chek", "bench --until-target x", "compare --format x"])
+@pytest.mark.parametrize("words", ["bench --until-target x", "compare --format x"])
 def test_an_unknown_option(words, standin: Project):
     done = standin.try_run("python", "-m", *f"tools.{words}".split())
     assert done.returncode == 2
@@ -67,5 +67,5 @@ def test_checksums(standin: Project):
     (standin.root / "some-file").write_bytes(b"abc")
     standin.run("gzip", "--keep", "some-file")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of the standard's own example
-    printed = standin.run("python", "-m", "tools.checksums", "some-file", "some-file.gz")
+    printed = standin.run("python", "-m", "tools.dev.checksums", "some-file", "some-file.gz")
     assert printed == f'    "some-file": (3, "{digest}"),\n' * 2

@@ -12,8 +12,7 @@ from lenet.errors import PipelineError
 from lenet.model import LeNet5
 from lenet.training import Epoch, TrainConfig, fit, lr_factor
 from stages import train as stage
-from tools.bench.common import MEAN, STD, recipe
-from tools.bench.loops import tutorial_model
+from tools.bench import MEAN, STD, recipe, tutorial_model
 from tools.recipes import TUTORIAL
 
 DISTORTIONS = {"rotation": 5, "shift": 1, "scale": 0.05, "shear": 0.05}
@@ -229,6 +228,6 @@ def test_a_network_that_has_learned_nothing_is_named(train_accuracy, val_accurac
     assert [
         line
         for line in lines
-        if line.startswith("warning: the network has learned hardly anything: its accuracy is 11.00%")
+        if line.startswith("warning: the network has hardly learned anything: its accuracy is 11.00%")
     ] == lines
     assert len(lines) == warned

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT, STAGES, Project
 
-from lenet.errors import run
-from tools import pipeline, verify
+from stages.launch import pipeline
+from stages.launch.errors import run
+from tools import verify
 from tools.recipes import matching
 
 
@@ -79,14 +80,14 @@ def of_another_seed(project: Project) -> None:
     project.edit("dvc.lock", "seed: 1", "seed: 0")
 
 
-def other_arithmetic(*forgeries: Callable[[Project], None], stages: tuple[str, ...] = ("train", "evaluate")):
+def other_numerics(*forgeries: Callable[[Project], None], stages: tuple[str, ...] = ("train", "evaluate")):
     """Forge, and also write into the metrics of `stages` that another machine made them."""
 
     def forgery(project: Project) -> None:
         for forge_more in forgeries:
             forge_more(project)
         for stage in stages:
-            forge(project, f"metrics/{stage}.json", lambda data: data.replace(b'"arithmetic": "', b'"arithmetic": "0'))
+            forge(project, f"metrics/{stage}.json", lambda data: re.sub(rb'("numerics": \[\s*")', rb"\g<1>0", data))
 
     return forgery
 
@@ -131,7 +132,7 @@ FORGERIES = {
         "is not as a stage writes it: KeyError('actual')",
     ),
     "a table without rows": (
-        lambda p: forge(p, "models/history.csv", lambda data: data[: data.index(b"\n") + 1]),
+        lambda p: forge(p, "metrics/history.csv", lambda data: data[: data.index(b"\n") + 1]),
         "is not as a stage writes it: IndexError(",
     ),
     "a metric that is no number": (
@@ -152,7 +153,7 @@ FORGERIES = {
         ),
         "evaluate: models/predictions.csv",
     ),
-    "the history": (replaced("models/history.csv", b"\n1,", b"\n1,1"), "train: models/history.csv"),
+    "the history": (replaced("metrics/history.csv", b"\n1,", b"\n1,1"), "train: metrics/history.csv"),
     "the model": (
         lambda p: forge(p, "models/lenet5.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
         "train: models/lenet5.safetensors",
@@ -167,41 +168,41 @@ FORGERIES = {
         "plot: it is frozen",
     ),
     "a hash in dvc.lock alone": (
-        lambda p: p.edit("dvc.lock", verify._md5((p.root / "models/history.csv").read_bytes()), "a" * 32),
-        "train: models/history.csv",
+        lambda p: p.edit("dvc.lock", verify._md5((p.root / "models/predictions.csv").read_bytes()), "a" * 32),
+        "evaluate: models/predictions.csv",
     ),
     "a size in dvc.lock": (edited("dvc.lock", "nfiles: 4", "nfiles: 5"), "dvc.lock"),
-    "the name of the arithmetic": (
-        other_arithmetic(ACCURACY),
+    "the name of the numerics": (
+        other_numerics(ACCURACY),
         "test.accuracy is ",
     ),
-    "the name of the arithmetic, without tables": (
-        other_arithmetic(ACCURACY, without_the_cache, stages=("evaluate",)),
-        "evaluate: metrics/evaluate.json, made from what is recorded before it, differs in 1 numbers",
+    "the name of the numerics, without tables": (
+        other_numerics(ACCURACY, without_the_cache, stages=("evaluate",)),
+        "evaluate: metrics/evaluate.json, made from the recorded outputs before it, differs in 1 numbers",
     ),
-    "the name of the arithmetic and a picture": (
-        other_arithmetic(painted("metrics/confusion.png")),
-        "plot: metrics/confusion.png, made from what is recorded before it, has other bytes",
+    "the name of the numerics and a picture": (
+        other_numerics(painted("metrics/confusion.png")),
+        "plot: metrics/confusion.png, made from the recorded outputs before it, has other bytes",
     ),
-    "the name of the arithmetic and a loss": (
-        other_arithmetic(number("metrics/evaluate.json", "test", "loss", change=-0.01)),
-        "evaluate: metrics/evaluate.json, made from what is recorded before it, differs in 1 numbers",
+    "the name of the numerics and a loss": (
+        other_numerics(number("metrics/evaluate.json", "test", "loss", change=-0.01)),
+        "evaluate: metrics/evaluate.json, made from the recorded outputs before it, differs in 1 numbers",
     ),
-    "the name of the arithmetic and the mean": (
-        other_arithmetic(number("metrics/stats.json", "mean", change=1e-9)),
+    "the name of the numerics and the mean": (
+        other_numerics(number("metrics/stats.json", "mean", change=1e-9)),
         "stats: metrics/stats.json",
     ),
-    "no arithmetic at all": (
+    "no numerics at all": (
         lambda p: forge(
             p,
             "metrics/train.json",
-            lambda data: (json.dumps({k: v for k, v in json.loads(data).items() if k != "arithmetic"}) + "\n").encode(),
+            lambda data: (json.dumps({k: v for k, v in json.loads(data).items() if k != "numerics"}) + "\n").encode(),
         ),
         "train: the keys of its metrics",
     ),
     "metrics that are no JSON": (
         lambda p: forge(p, "metrics/evaluate.json", lambda data: data[:-3]),
-        "error: metrics/evaluate.json is no JSON",
+        "error: metrics/evaluate.json is not valid JSON",
     ),
 }
 
@@ -257,14 +258,14 @@ def test_a_true_record_is_proven(project: Project, tmp_path: Path):
         **{"HOME": str(tmp_path), "LANG": "C", "LC_ALL": "C"},
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith("proven: every byte of every output came out again (identical to the bit)\n")
+    assert done.stdout.endswith("proven: every byte of every output was reproduced (identical to the bit)\n")
     table = [line.split() for line in done.stdout.splitlines() if " yes " in line]
     assert [row[:3] for row in table] == [[stage, "yes", "yes"] for stage in STAGES]
     assert project.run("git", "status", "--porcelain") == ""
     assert (tmp_path / "kept/report.html").exists()
     done = project.try_run("python", "-m", "tools.verify", "--keep", str(tmp_path / "kept"))
     assert done.returncode == 2
-    assert f"error: {tmp_path}/kept is there already: name another folder" in done.stdout
+    assert f"error: {tmp_path}/kept exists already: name another folder" in done.stdout
 
 
 OTHER = "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41"
@@ -274,11 +275,11 @@ OTHER = "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41"
 def test_a_true_record_of_another_processor_is_plausible(project: Project):
     done = ask(project, STAGES_PROCESSOR=OTHER)
     assert done.returncode == 3, done.stdout
-    assert "not comparable to the bit: recorded on " in done.stdout
+    assert "not comparable to the bit: numerics " in done.stdout
     assert "plausible, not proven" in done.stdout
-    assert "evaluate: follows from what is recorded before it" in done.stdout
+    assert "evaluate: follows from the recorded outputs before it" in done.stdout
     assert "the bound over seeds in docs/results.csv is of other params" in done.stdout
-    assert "as recorded, is not here" not in done.stdout
+    assert "is not here" not in done.stdout
 
 
 def bound(project: Project, std: float) -> None:
@@ -301,9 +302,7 @@ def test_without_its_cache_less_is_checked(project: Project):
     done = ask(project, STAGES_PROCESSOR=OTHER)
     assert done.returncode == 3, done.stdout
     # The predictions, of six digits, may come out as recorded: then they are here again.
-    assert re.search(
-        r"\n  plot: models/history\.csv, models/lenet5\.safetensors\b.*, as recorded, is not here", done.stdout
-    )
+    assert re.search(r"\n  plot: recorded models/lenet5\.safetensors\b.* is not here", done.stdout)
     assert "evaluate: follows from" not in done.stdout
     assert "train.loss: " in done.stdout  # its distance, and the one allowed
 
@@ -395,12 +394,12 @@ def test_the_committed_default_has_a_bound_of_its_own():
     rows = matching(pd.read_csv(ROOT / "docs/results.csv", dtype={"of": str}), pipeline.load(ROOT / "params.yaml"), {})
     rows = rows[(rows["of"] == model[:8]) & rows["over"].str.startswith("train.seed").fillna(False)]
     record = verify._record(ROOT)
-    computed = [stage for stage, metrics in record.metrics.items() if "arithmetic" in metrics]
+    computed = [stage for stage, metrics in record.metrics.items() if "numerics" in metrics]
     numbers = {
         f"{stage}.{name}"
         for stage in computed
         for name, value in record.metrics[stage].items()
-        if not isinstance(value, str)
+        if not isinstance(value, list)
     }
     assert set(rows["metric"]) == numbers
     assert (rows["n"] >= 10).all()

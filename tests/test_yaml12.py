@@ -9,8 +9,8 @@ from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lenet import yaml12
 from lenet.errors import PipelineError
+from stages.launch import yaml12
 
 # Plain scalars made of what numbers, dates and booleans are made of, and some that are known for trouble.
 TROUBLE = (
@@ -103,5 +103,5 @@ def test_merged_keys():
     ],
 )
 def test_what_is_refused(data):
-    with pytest.raises(PipelineError, match=r"^file is no YAML: [^\n]+$"):
+    with pytest.raises(PipelineError, match=r"^file is not valid YAML: [^\n]+$"):
         yaml12.load(data, "file")

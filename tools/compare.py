@@ -1,30 +1,35 @@
 """Compare experiments: `python -m tools.compare evaluate.val.accuracy evaluate.test.accuracy`.
 
-Runs of the same code and params that differ only in train.seed, or only in split.fold, repeat one another: of each set
-the mean, standard deviation and 95 % interval of each metric are shown, and of the commit that they started from.
+Runs of the same code and params that differ only in train.seed, or only in split.fold, are repetitions: for each set of
+them, and for the commit that they started from, it shows the mean, standard deviation and 95 % interval of each metric.
 """
 
 import argparse
 import hashlib
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
+import yaml
 from scipy import stats
 from tabulate import tabulate
 
-from lenet.errors import PipelineError, run
+from lenet.errors import PipelineError
+from stages.artifacts import model
+from stages.launch.errors import run
+from tools.git import git_bytes
 
 SEED, FOLD = "train.seed", "split.fold"
-MODEL, DATA = "models/lenet5.safetensors", "data/mnist"
 
 
 def main() -> int:
-    """Ask DVC for the experiments of this commit and print the summary; return the exit status."""
+    """Print the summary of the experiments that DVC shows for this commit; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.compare", description=__doc__)
     parser.add_argument("metrics", nargs="*", default=["evaluate.val.accuracy"], help="such as evaluate.test.loss")
     parser.add_argument("-A", "--all-commits", action="store_true", help="also the experiments of earlier commits")
@@ -51,20 +56,20 @@ def main() -> int:
 
 
 def read(shown: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
-    """Sort what `dvc exp show --json` shows into finished runs and others.
+    """Sort the output of `dvc exp show --json` into finished runs and others.
 
-    Returns the params of the finished ones, a row a run, a column a param (`train.lr`), and the columns `code`, which
-    is different where the data or any dep in dvc.yaml that no stage writes is, and `of`, the beginning of the hash of
-    the model in the commit that the run started from; their metrics, likewise (`evaluate.test.accuracy`); and the state
-    of each other experiment, by its name: DVC shows the metrics of the commit that it started from as if they were its
-    own.
+    Returns the params of the finished runs, a row for each run, a column for each param (`train.lr`); their metrics,
+    likewise (`evaluate.test.accuracy`); and the state of each other experiment by its name: DVC shows the metrics of
+    the commit that it started from as if they were its own. The params have more columns: `of`, the first digits of the
+    hash of the model in the commit that the run started from, and for each metrics file the code behind it
+    (`code.evaluate`, see `code`), or the revision of a run for which that is unknown.
     """
     params: dict[str, dict[str, Any]] = {}
-    metrics, others = {}, {}
+    metrics, revs, others = {}, [], {}
     for commit in shown:
         if commit["rev"] == "workspace":
             continue
-        model = (commit.get("data") or {}).get("outs", {}).get(MODEL, {}).get("hash") or ""
+        weights = (commit.get("data") or {}).get("outs", {}).get(str(model.PATH), {}).get("hash") or ""
         for shown_run in [{"name": commit["name"], "executor": None, "revs": [commit]}, *(commit["experiments"] or [])]:
             last = shown_run["revs"][0]
             name = shown_run["name"] or last["name"] or last["rev"][:7]
@@ -76,12 +81,14 @@ def read(shown: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame, dict[
             if state != "success":
                 others[name] = state
                 continue
-            data = last["data"]
-            code = {path: dep["hash"] for path, dep in data["deps"].items() if path not in data["outs"] or path == DATA}
-            params[name] = {key: value for file in data["params"].values() for key, value in file["data"].items()}
-            params[name] |= {"code": hashlib.md5(repr(sorted(code.items())).encode()).hexdigest()[:8], "of": model[:8]}
-            metrics[name] = {PurePosixPath(path).stem: file["data"] for path, file in data["metrics"].items()}
-    tables = [pd.json_normalize(list(rows.values())).set_axis(list(rows)) for rows in (params, metrics)]
+            files = last["data"]["params"].values()
+            params[name] = {key: value for file in files for key, value in file["data"].items()} | {"of": weights[:8]}
+            metrics[name] = {path: file["data"] for path, file in last["data"]["metrics"].items()}
+            revs.append(last["rev"])
+    for rev, stages, row, written in zip(revs, locked(revs), params.values(), metrics.values(), strict=True):
+        row["code"] = {PurePosixPath(path).stem: code(stages, path) or rev[:8] for path in written}
+    named = [{PurePosixPath(path).stem: content for path, content in written.items()} for written in metrics.values()]
+    tables = [pd.json_normalize(rows).set_axis(list(params)) for rows in (list(params.values()), named)]
     return tables[0], tables[1], others
 
 
@@ -89,12 +96,50 @@ def _files(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [*data["params"].values(), *data["metrics"].values()]
 
 
+def locked(revs: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the stages in dvc.lock at each of the Git revisions; none where there is no such file."""
+    names = "".join(f"{rev}:./dvc.lock\n" for rev in revs)
+    output = io.BytesIO(git_bytes("cat-file", "--batch", stdin=names.encode()))
+    for header in output:  # <hash> blob <size>, or <name> missing
+        size = header.split()[2:]
+        yield _parsed(output.read(int(size[0]) + len("\n"))) if size else {}
+
+
+@cache  # runs may share a dvc.lock
+def _parsed(lock: bytes) -> dict[str, Any]:
+    # This loader leaves each scalar a string, and takes half the time of the next faster.
+    return dict((yaml.load(lock, yaml.CBaseLoader) or {}).get("stages", {}))  # noqa: S506 - it makes no objects
+
+
+def code(stages: dict[str, Any], path: str) -> str:
+    """Return a hash of the code and data behind the metrics file `path`, given the `stages` in dvc.lock.
+
+    These are the deps of the stage that writes the file and of all stages upstream of it, except those that params may
+    change: the outputs of a stage with params or downstream of one. Returns an empty string if no stage writes the
+    file, or if a stage upstream has run again since and changed a dep: then the metrics are those of an earlier run.
+    """
+    outs = {out["path"]: (stage, out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
+
+    def behind(path: str) -> list[dict[str, Any]]:
+        chain = [outs[path][0]] if path in outs else []
+        for stage in chain:  # which grows
+            upstream = [outs[dep["path"]][0] for dep in stage.get("deps", []) if dep["path"] in outs]
+            chain += [stage for stage in upstream if stage not in chain]
+        return chain
+
+    deps = {(dep["path"], dep.get("md5")) for stage in behind(path) for dep in stage.get("deps", [])}
+    fixed = [dep for dep in deps if not any("params" in stage for stage in behind(dep[0]))]
+    stale = any(path in outs and outs[path][1] != md5 for path, md5 in deps)
+    return "" if stale or not deps else hashlib.md5(repr(sorted(fixed)).encode()).hexdigest()[:8]
+
+
 def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) -> pd.DataFrame:
     """Return a row for each metric `wanted` and each set of runs that repeat one another, the best mean first.
 
     `params` and `metrics` are as `read` returns them. The columns:
 
-    - the params in which the runs differ, but for the seed and the fold
+    - the params in which the runs differ, except the seed and the fold; `code`, if there are runs of different code
+      behind one metric
     - `over`, in what the runs of the set differ; `metric`; `n`, the number of runs, those with equal params and code
       counted once, for they are the same run
     - `mean`; `std`, the sample standard deviation (with n - 1); `low` and `high`, the 95 % confidence interval of the
@@ -109,21 +154,23 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
     for name in wanted:
         if name not in metrics:
             raise PipelineError(f"no run has the metric {name}, but {', '.join(metrics) or 'none: no run is finished'}")
-    params = params[~params.duplicated()]
-    apart = [name for name in params if params[name].nunique(dropna=False) > 1]
-    differing = [name for name in apart if name not in (SEED, FOLD, "of")]
+    codes = {name: params[f"code.{name.partition('.')[0]}"] for name in wanted}
+    params = params[[name for name in params if not name.startswith("code.")]]
+    differing = [name for name in params.drop(columns="of") if params[name].nunique(dropna=False) > 1]
+    differing = [name for name in differing if name not in (SEED, FOLD)] + ["code"]
     rows = []
     for name in wanted:
-        found, fraction = [], name.endswith("accuracy")
-        for _, group in params.groupby(differing, dropna=False, sort=False) if differing else [((), params)]:
+        sets, fraction = [], name.endswith("accuracy")
+        distinct = params.assign(code=codes[name])[metrics[name].notna()]
+        distinct = distinct[~distinct.duplicated()]
+        for _, group in distinct.groupby(differing, dropna=False, sort=False):
             for over, runs in repetitions(group):
-                values = metrics.loc[runs, name].dropna()
-                if len(values):
-                    values.index = group.loc[values.index, FOLD if over.startswith(FOLD) else SEED]
-                    found.append((group.iloc[0], over, values))
-        found.sort(key=lambda entry: entry[2].mean(), reverse=fraction)
+                values = metrics.loc[runs, name]
+                values.index = group.loc[runs, FOLD if over.startswith(FOLD) else SEED]
+                sets.append((group.iloc[0], over, values))
+        sets.sort(key=lambda entry: entry[2].mean(), reverse=fraction)
         best: dict[str, pd.Series] = {}
-        for first, over, values in found:
+        for first, over, values in sets:
             behind = (best[over] - values).dropna() if over in best else values[:0]
             best.setdefault(over, values)
             rows.append(
@@ -131,7 +178,8 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
                 | {"std": values.std(), **interval(values, "low", "high", fraction), "shared": len(behind)}
                 | {"behind": behind.mean(), **interval(behind, "behind_low", "behind_high"), "of": first["of"]}
             )
-    return pd.DataFrame(rows)
+    summary = pd.DataFrame(rows)
+    return summary if (summary.groupby("metric")["code"].nunique() > 1).any() else summary.drop(columns="code")
 
 
 def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:

@@ -8,9 +8,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from lenet.errors import PipelineError, run
-from tools import pipeline
-from tools.pipeline import Stage
+from lenet.errors import PipelineError
+from stages.launch import pipeline
+from stages.launch.errors import run
+from stages.launch.pipeline import Stage
 
 
 def problems(root: Path) -> list[str]:

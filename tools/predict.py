@@ -8,11 +8,11 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lenet.data.dataset import CLASSES
-from lenet.errors import PipelineError, run
+from lenet.errors import PipelineError
 from lenet.ink import like_mnist
-from lenet.model import from_bytes, predict
-
-MODEL = Path("models/lenet5.safetensors")
+from lenet.model import predict
+from stages.artifacts import model
+from stages.launch.errors import run
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a PNG or JPEG of one digit")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep what the network saw, 28×28 pixels, as PNG")
     options = parser.parse_args()
-    if not MODEL.exists():
-        raise PipelineError(f"there is no {MODEL}: run make repro, or dvc pull where there is a remote")
-    model = from_bytes(MODEL.read_bytes(), str(MODEL))
+    if not model.PATH.exists():
+        raise PipelineError(f"there is no {model.PATH}: run make repro, or dvc pull where there is a remote")
+    network = model.read()
     mistakes = []
     for file in options.files:
         try:
@@ -31,7 +31,7 @@ def main() -> None:
         except PipelineError as error:
             mistakes.append(f"{file} {error}")
             continue
-        chances = predict(model, torch.from_numpy(pixels)[None, None])[0].softmax(0).tolist()
+        chances = predict(network, torch.from_numpy(pixels)[None, None])[0].softmax(0).tolist()
         best = max(range(len(CLASSES)), key=chances.__getitem__)
         others = ", ".join(f"{name} {chance:.1%}" for name, chance in zip(CLASSES, chances, strict=True))
         print(f"{file}: {CLASSES[best]} ({others})")

@@ -1,19 +1,17 @@
-"""Does the pipeline of HEAD, run again from nothing, give what HEAD records? `make verify` asks.
+"""Re-run HEAD from scratch and check that it reproduces the committed results: `make verify`.
 
-In a temporary clone every stage runs, whatever is cached; only the downloaded data and the installed packages are
-shared. The exit status says what is known then:
+Every stage runs in a temporary clone, whatever is cached; only the downloaded data and the installed packages are
+shared. The exit status is
 
-0  proven: every byte of every output came out again
-3  plausible, not proven: the record names another arithmetic (lenet/provenance.py) than this machine's, so that bytes
-   can't be compared; what can be checked agrees
-1  false: something is recorded that this code does not give
-2  can't be asked: there are uncommitted changes, or other packages are installed than requirements.lock names
+0  proven: every byte of every output was reproduced
+3  plausible, not proven: HEAD was run with other numerics (lenet/numerics.py) than this machine's, so bytes can't be
+   compared; everything that can be checked agrees
+1  false: something is recorded that this code does not produce
+2  not run: there are uncommitted changes, or the installed packages are not those of requirements.lock
 """
 
 import argparse
 import hashlib
-import io
-import json
 import math
 import os
 import subprocess
@@ -27,148 +25,159 @@ import numpy as np
 import pandas as pd
 from scipy import stats as statistics
 
-from lenet import packages
-from lenet.checking import check
-from lenet.errors import PipelineError, run
+from lenet.errors import PipelineError
 from lenet.evaluation import EvaluateConfig, calibration_error, reliability
-from tools import lock, pipeline
+from stages.artifacts import history, mnist, model, predictions, tables
+from stages.artifacts.files import parse_json
+from stages.launch import packages, pipeline
+from stages.launch.errors import run
+from stages.launch.params import check
+from tools import lock
+from tools.git import git, git_bytes
 from tools.recipes import matching
 
-DATA = Path("data/mnist")
 RESULTS = Path("docs/results.csv")
-# How far a number may be off where another arithmetic rounds otherwise, in proportion to it or if it is below 1.
+# By how much a number may differ where other numerics round differently, relative to it, or absolute if it is below 1.
 ROUNDING = 1e-5
-# How often the bound over seeds may raise a false alarm, all metrics together.
+# The probability that the bound over seeds raises a false alarm for any metric.
 FALSE_ALARMS = 0.01
-# The one stage in which rounding grows: from other last bits, training finds other weights.
+# The one stage that amplifies rounding: from other last bits, training arrives at other weights.
 TRAINING = "train"
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a clone holds: the hash of every output by its path, and the numbers and words in the metrics files."""
+    """The results in a clone: the hash of every output by its path, and the content of the metrics files."""
 
     hashes: dict[str, dict[str, str]]  # by stage
     metrics: dict[str, dict[str, Any]]  # by stage
 
-    def arithmetic(self, stage: str) -> str | None:
-        """Return by which arithmetic the results of `stage` were made, if it says so."""
-        return self.metrics[stage].get("arithmetic")
+    def numerics(self, stage: str) -> Any:
+        """Return the fingerprint of the numerics that `stage` was run with, if it has one."""
+        return self.metrics[stage].get("numerics")
 
-    def machine(self) -> str:
-        """Return in words what all the metrics say of the machine, fingerprints first."""
-        words = [
-            str(value) for metrics in self.metrics.values() for value in metrics.values() if isinstance(value, str)
-        ]
-        return ", ".join(words)
+    def fingerprints(self) -> str:
+        """Return all fingerprints, to print them."""
+        return ", ".join(str(*metrics["numerics"]) for metrics in self.metrics.values() if "numerics" in metrics)
 
 
 def main() -> int:
     """Print a table of the stages and a verdict; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="leave the clone there, with all that the run wrote"
+        "--keep", type=Path, metavar="FOLDER", help="keep the clone there, with everything that the run wrote"
     )
     keep = parser.parse_args().keep
-    _refuse_what_cannot_be_asked()
+    _check_state()
     if keep and keep.exists():
-        raise PipelineError(f"{keep} is there already: name another folder to keep the clone in")
+        raise PipelineError(f"{keep} exists already: name another folder to keep the clone in")
     with tempfile.TemporaryDirectory() as folder:
-        clone = _clone(keep or Path(folder, "project"))
-        stages = pipeline.read(clone)
-        wrong = lock.problems(clone)
-        if wrong:
-            return _false("dvc.lock does not hold what is beside it", wrong)
-        recorded = _record(clone)
-        files = _cached_outputs(recorded)
-        try:
-            contradictions = _contradictions(recorded, files)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            contradictions = [f"a recorded table or metrics file is not as a stage writes it: {error!r}"]
-        if wrong := _damaged() + contradictions:
-            return _false("the record contradicts itself", wrong)
-        ran = _repro(clone)
-        found = _record(clone)
-        _print_table(recorded, found, ran)
-        # What came out as recorded is what is recorded, also where this machine had it no more.
-        files |= {
-            path: (clone / path).read_bytes()
-            for path, md5 in _all_paths(found).items()
-            if _all_paths(recorded).get(path) == md5 and (clone / path).is_file()
-        }
-        if idle := [stage for stage in stages if stage not in ran]:
-            return _false("these stages did not run", idle)
-        differing = {stage: _differing(recorded, found, stage) for stage in stages}
-        if not any(differing.values()):
-            if (clone / "dvc.lock").read_bytes() != _git_show("dvc.lock"):
-                return _false("every output came out again, but dvc.lock says something else of it", ["dvc.lock"])
-            print("proven: every byte of every output came out again (identical to the bit)")
-            return 0
-        other = [stage for stage in stages if recorded.arithmetic(stage) != found.arithmetic(stage)]
-        tainted = _downstream(stages, other)
-        wrong = [f"{stage}: {path}" for stage in stages if stage not in tainted for path in differing[stage]]
-        wrong += [f"{stage}: the keys of its metrics" for stage in stages if not _same_keys(recorded, found, stage)]
-        if wrong:
-            _repro(clone)
-            again = _record(clone)
-            if unstable := [f"{stage}: {path}" for stage in stages for path in _differing(found, again, stage)]:
-                return _false("the code is not deterministic: two runs on this machine differ", unstable)
-            return _false("two runs on this machine agree with each other, but not with the record", wrong)
-        print(f"not comparable to the bit: recorded on {recorded.machine()}, run on {found.machine()}")
-        return _weigh(_clone(Path(folder, "again")), recorded, found, tainted, files)
+        return _verify(_clone(keep or Path(folder, "project")), Path(folder, "again"))
 
 
-def _weigh(clone: Path, recorded: Record, found: Record, tainted: list[str], files: dict[str, bytes]) -> int:
-    """Check what can be checked of results that another arithmetic made; return 3, or 1 if anything is wrong."""
-    proven = ["data, mean and deviation, and the stages that do not compute with PyTorch: to the bit"]
-    plausible, unchecked, wrong = [], [], []
-    for stage in tainted:
-        if stage == TRAINING:
-            continue
-        entry = pipeline.read(clone)[stage]
-        needed = [path for path in entry.deps if path in _all_paths(recorded)]
-        missing = [path for path in needed if not (clone / path).exists() and path not in files]
-        if missing := [path for path in missing if not path.startswith(str(DATA))]:
-            unchecked.append(f"{stage}: {', '.join(missing)}, as recorded, is not here (dvc pull may bring it)")
-            continue
-        _put(clone, files)
-        _stage(clone, "download")
-        _stage(clone, stage)
-        for path, cached in entry.outputs.items():
-            if cached and path not in files:
-                unchecked.append(f"{stage}: {path}, as recorded, is not here (dvc pull may bring it)")
-                continue
-            before = files[path] if cached else _git_show(path)
-            if words := _beyond_rounding(path, before, (clone / path).read_bytes()):
-                wrong.append(f"{stage}: {path}, made from what is recorded before it, {words}")
-        _git("checkout", "--quiet", ".", cwd=clone)
-        proven.append(f"{stage}: follows from what is recorded before it, within rounding")
-    bound = _bound(recorded)
-    for stage in tainted:
-        for name, value in found.metrics[stage].items():
-            if isinstance(value, str):
-                continue
-            metric, written = f"{stage}.{name}", recorded.metrics[stage][name]
-            difference = abs(value - written) if isinstance(written, int | float) else math.inf
-            allowed = bound.get(metric)
-            if allowed is None:
-                unchecked.append(f"{metric}: the bound over seeds in {RESULTS} is of other params")
-            elif difference <= allowed:
-                plausible.append(f"{metric}: {difference:.2g} apart, allowed {allowed:.2g}")
-            else:
-                wrong.append(f"{metric}: {written} is recorded, {value} was found, allowed are {allowed:.2g} apart")
+def _verify(clone: Path, second: Path) -> int:
+    """Verify HEAD in `clone`; `second` is the place for another clone if numerics differ. Return the exit status."""
+    stages = pipeline.read(clone)
+    if wrong := lock.problems(clone):
+        return _false("dvc.lock is out of sync with the files of the commit", wrong)
+    recorded = _record(clone)
+    files = _cached_outputs(recorded)
+    if wrong := _damaged() + _contradictions(recorded, files):
+        return _false("the record contradicts itself", wrong)
+    ran = _repro(clone)
+    result = _record(clone)
+    _print_table(recorded, result, ran)
+    # An output that was reproduced is the recorded one, even if this machine no longer had it.
+    files |= {
+        path: (clone / path).read_bytes()
+        for path, md5 in _all_paths(result).items()
+        if _all_paths(recorded).get(path) == md5 and (clone / path).is_file()
+    }
+    if idle := [stage for stage in stages if stage not in ran]:
+        return _false("these stages did not run", idle)
+    differing = {stage: _differing(recorded, result, stage) for stage in stages}
+    if not any(differing.values()):
+        if (clone / "dvc.lock").read_bytes() != git_bytes("show", "HEAD:./dvc.lock"):
+            return _false("every output was reproduced, but not dvc.lock", ["dvc.lock"])
+        print("proven: every byte of every output was reproduced (identical to the bit)")
+        return 0
+    tainted = _downstream(stages, [name for name in stages if recorded.numerics(name) != result.numerics(name)])
+    wrong = [f"{stage}: {path}" for stage in stages if stage not in tainted for path in differing[stage]]
+    wrong += [f"{stage}: the keys of its metrics" for stage in stages if not _same_keys(recorded, result, stage)]
     if wrong:
-        return _false("what is recorded can't come from this code on any machine", wrong)
-    for words, lines in (("proven", proven), ("plausible", plausible), ("not checked", unchecked)):
+        return _run_again(clone, result, wrong)
+    print(f"not comparable to the bit: numerics {recorded.fingerprints()} recorded, {result.fingerprints()} here")
+    return _weigh(_clone(second), recorded, result, tainted, files)
+
+
+def _run_again(clone: Path, result: Record, wrong: list[str]) -> int:
+    """Run the pipeline again, to tell whether `wrong` outputs come from a false record or from code; return 1."""
+    _repro(clone)
+    again = _record(clone)
+    if unstable := [f"{stage}: {path}" for stage in result.hashes for path in _differing(result, again, stage)]:
+        return _false("the code is not deterministic: two runs on this machine differ", unstable)
+    return _false("two runs on this machine agree with each other, but not with the record", wrong)
+
+
+def _weigh(clone: Path, recorded: Record, result: Record, tainted: list[str], files: dict[str, bytes]) -> int:
+    """Check results of other numerics as far as possible; return 3, or 1 if anything is wrong."""
+    findings: dict[str, list[str]] = {"wrong": [], "proven": [], "plausible": [], "not checked": []}
+    findings["proven"].append("data, mean and standard deviation, and the stages without PyTorch: to the bit")
+    for stage in tainted:
+        if stage != TRAINING:
+            _derive(stage, clone, recorded, files, findings)
+    _compare_metrics(recorded, result, tainted, findings)
+    if wrong := findings.pop("wrong"):
+        return _false("the record can't come from this code on any machine", wrong)
+    for words, lines in findings.items():
         if lines:
             print(words, *lines, sep="\n  ")
-    print(f"plausible, not proven: another arithmetic did the training (false alarms of the bound: {FALSE_ALARMS:.0%})")
+    print(f"plausible, not proven: trained with other numerics (false alarms of the bound: {FALSE_ALARMS:.0%})")
     return 3
 
 
-def _refuse_what_cannot_be_asked() -> None:
-    """Raise PipelineError if HEAD can't be asked here."""
-    if dirty := _git("status", "--porcelain"):
+def _compare_metrics(recorded: Record, result: Record, stages: list[str], findings: dict[str, list[str]]) -> None:
+    """Compare the metrics of `stages` with the recorded ones: they may differ by as much as two seeds do."""
+    bound = _bound(recorded)
+    for stage in stages:
+        for name, value in result.metrics[stage].items():
+            if isinstance(value, list):
+                continue
+            metric, written = f"{stage}.{name}", recorded.metrics[stage][name]
+            difference = abs(value - written) if isinstance(written, int | float) else math.inf
+            if (allowed := bound.get(metric)) is None:
+                findings["not checked"].append(f"{metric}: the bound over seeds in {RESULTS} is of other params")
+            elif difference <= allowed:
+                findings["plausible"].append(f"{metric}: {difference:.2g} apart, allowed {allowed:.2g}")
+            else:
+                findings["wrong"].append(f"{metric}: {written} recorded, {value} here, allowed {allowed:.2g} apart")
+
+
+def _derive(stage: str, clone: Path, recorded: Record, files: dict[str, bytes], findings: dict[str, list[str]]) -> None:
+    """Run `stage` on the recorded outputs of the stages before it, and compare its outputs with the recorded ones."""
+    entry = pipeline.read(clone)[stage]
+    needed = [path for path in entry.deps if path in _all_paths(recorded)]
+    missing = [path for path in needed if not (clone / path).exists() and path not in files]
+    if missing := [path for path in missing if not path.startswith(str(mnist.FOLDER))]:
+        findings["not checked"].append(f"{stage}: recorded {', '.join(missing)} is not here (dvc pull may bring it)")
+        return
+    _put(clone, files)
+    _stage(clone, "download")
+    _stage(clone, stage)
+    for path, cached in entry.outputs.items():
+        if cached and path not in files:
+            findings["not checked"].append(f"{stage}: recorded {path} is not here (dvc pull may bring it)")
+            continue
+        before = files[path] if cached else git_bytes("show", f"HEAD:./{path}")
+        if words := _beyond_rounding(path, before, (clone / path).read_bytes()):
+            findings["wrong"].append(f"{stage}: {path}, made from the recorded outputs before it, {words}")
+    git("checkout", "--quiet", ".", root=clone)
+    findings["proven"].append(f"{stage}: follows from the recorded outputs before it, within rounding")
+
+
+def _check_state() -> None:
+    """Raise PipelineError for uncommitted changes or other packages."""
+    if dirty := git("status", "--porcelain"):
         paths = ", ".join(line[3:] for line in dirty.splitlines())
         raise PipelineError(f"only what is committed can be verified: commit or stash {paths}")
     if drift := packages.drift(Path("requirements.lock").read_text()):
@@ -181,13 +190,13 @@ def _false(verdict: str, lines: list[str]) -> int:
 
 
 def _cache() -> Path:
-    """Return where DVC's cache lies, which its config may have moved."""
+    """Return the folder of DVC's cache, which its config may have moved."""
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), "files/md5")
 
 
 def _damaged() -> list[str]:
-    """Return the files in DVC's cache whose content is not what their name, its MD5 hash, says."""
+    """Return the files in DVC's cache whose content does not have the MD5 hash that is their name."""
     return [
         f"DVC's cache is damaged, and DVC won't notice: remove {path}, data and models, and run dvc repro"
         for path in sorted(_cache().glob("??/*"))
@@ -196,7 +205,7 @@ def _damaged() -> list[str]:
 
 
 def _cached_outputs(recorded: Record) -> dict[str, bytes]:
-    """Return the content of the outputs that only DVC tracks, as recorded, as far as it can be had here, by path."""
+    """Return recorded outputs by path, if they are in the working tree, DVC's cache or its remote."""
     subprocess.run([sys.executable, "-m", "dvc", "fetch", "--quiet"], capture_output=True)  # where there is a remote
     cache, files = _cache(), {}
     for path, md5 in _all_paths(recorded).items():
@@ -209,29 +218,30 @@ def _cached_outputs(recorded: Record) -> dict[str, bytes]:
 def _contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
     """Return in words where recorded metrics are not those of the recorded tables that they come from."""
     pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
-    if history := files.get("models/history.csv"):
-        last = _table(history, "models/history.csv").iloc[-1]
-        pairs += [("train", name, last[f"train_{name}"], 0) for name in ("loss", "accuracy")]
-        pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in ("loss", "accuracy")]
-    if predictions := files.get("models/predictions.csv"):
-        table = _table(predictions, "models/predictions.csv")
-        correct = (table["actual"] == table["predicted"]).to_numpy()
-        pairs += [
-            ("evaluate", "test.accuracy", correct.mean(), 0),
-            ("evaluate", "test.calibration_error", *_calibration_error(table["confidence"].to_numpy(), correct)),
+    try:
+        if curves := files.get(str(history.PATH)):
+            last = tables.parse(curves, history.PATH, status=1).iloc[-1]
+            pairs += [("train", name, last[f"train_{name}"], 0) for name in ("loss", "accuracy")]
+            pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in ("loss", "accuracy")]
+        if data := files.get(str(predictions.PATH)):
+            table = tables.parse(data, predictions.PATH, status=1)
+            correct = (table["actual"] == table["predicted"]).to_numpy()
+            error = _calibration_error(table["confidence"].to_numpy(), correct)
+            pairs += [("evaluate", "test.accuracy", correct.mean(), 0), ("evaluate", "test.calibration_error", *error)]
+        return [
+            f"{stage}: {name} is {recorded.metrics[stage][name]}, but {value} in the table that it comes from"
+            for stage, name, value, allowed in pairs
+            if name in recorded.metrics.get(stage, {})
+            and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, allowed)
         ]
-    return [
-        f"{stage}: {name} is {recorded.metrics[stage][name]}, but {value} in the table that it comes from"
-        for stage, name, value, allowed in pairs
-        if name in recorded.metrics.get(stage, {})
-        and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, allowed)
-    ]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        return [f"a recorded table or metrics file is not as a stage writes it: {error!r}"]
 
 
 def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
-    """Return it, and by how much it may be off because the table's `confidence` has six digits.
+    """Return the expected calibration error, and its tolerance: the table's `confidence` has six digits.
 
-    Of N predictions, one that rounding moves to the next bin changes it by up to 2 / N.
+    Each of N predictions that rounding moves to the next bin changes the error by up to 2 / N.
     """
     config = check(pipeline.load(Path("params.yaml")), {"evaluate": EvaluateConfig}, "params.yaml")["evaluate"]
     place = confidence * config.calibration_bins
@@ -240,36 +250,36 @@ def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[flo
 
 
 def _beyond_rounding(path: str, before: bytes, after: bytes) -> str:
-    """Say in words how two versions of a file differ by more than rounding, or nothing."""
+    """Return in words how two versions of a file differ by more than rounding, or an empty string."""
     if before == after:
         return ""
     if path.endswith(".json"):
-        tables = [pd.DataFrame([_flat(_json(data, path))]).infer_objects() for data in (before, after)]
+        both = [pd.DataFrame([_flat(_metrics(data, path))]).infer_objects() for data in (before, after)]
     elif path.endswith(".csv"):
-        tables = [_table(data, path) for data in (before, after)]
+        both = [tables.parse(data, Path(path), status=1) for data in (before, after)]
     else:
         return "has other bytes"
-    tables = [table.select_dtypes("number") for table in tables]
-    if list(tables[0]) != list(tables[1]) or len(tables[0]) != len(tables[1]):
+    both = [table.select_dtypes("number") for table in both]
+    if list(both[0]) != list(both[1]) or len(both[0]) != len(both[1]):
         return "has other rows or columns"
-    numbers, others = (table.to_numpy(float) for table in tables)
+    numbers, others = (table.to_numpy(float) for table in both)
     off = ~np.isclose(numbers, others, ROUNDING, ROUNDING, equal_nan=True)
-    off |= np.array([dtype.kind == "i" for dtype in tables[0].dtypes]) & (numbers != others)
+    off |= np.array([dtype.kind == "i" for dtype in both[0].dtypes]) & (numbers != others)
     return f"differs in {off.sum()} numbers by more than rounding" if off.any() else ""
 
 
 def _bound(recorded: Record) -> dict[str, float]:
-    """Return for each metric how far two runs of different seeds may be apart, as far as it was measured.
+    """Return for each metric by how much two runs with different seeds may differ, where that was measured.
 
-    It was measured over seeds of the committed params: docs/results.csv names the model that they started from. The
-    difference of two runs has twice the variance of one; the bound holds with 1 - FALSE_ALARMS for all metrics together
-    (Student's t, Bonferroni).
+    docs/results.csv has the standard deviation over seeds for the committed params, and names the model. The difference
+    of two runs has twice the variance of one. The bound holds for all metrics together with probability
+    1 - FALSE_ALARMS (Student's t, Bonferroni).
     """
     if not RESULTS.exists():
         return {}
-    model = _all_paths(recorded).get("models/lenet5.safetensors", "")
+    md5 = _all_paths(recorded).get(str(model.PATH), "")
     rows = matching(pd.read_csv(RESULTS, dtype={"of": str}), pipeline.load(Path("params.yaml")), {})
-    rows = rows[(rows["of"] == model[:8]) & rows["over"].str.startswith("train.seed").fillna(False)]
+    rows = rows[(rows["of"] == md5[:8]) & rows["over"].str.startswith("train.seed").fillna(False)]
     share = FALSE_ALARMS / max(1, len(rows))
     return {
         row["metric"]: statistics.t.ppf(1 - share / 2, row["n"] - 1) * row["std"] * 2**0.5 for _, row in rows.iterrows()
@@ -282,28 +292,15 @@ def _record(root: Path) -> Record:
     for name, stage in pipeline.read(root).items():
         hashes = {out["path"]: str(out["md5"]) for out in locked.get(name, {}).get("outs", [])}
         tracked = [path for path, cached in stage.outputs.items() if not cached]
-        # Of what Git tracks, the file itself counts.
+        # For outputs in Git, the file itself counts.
         record.hashes[name] = hashes | {path: _md5((root / path).read_bytes()) for path in tracked}
-        metrics = [_json((root / path).read_bytes(), path) for path in tracked if path.endswith(".json")]
+        metrics = [_metrics((root / path).read_bytes(), path) for path in tracked if path.endswith(".json")]
         record.metrics[name] = {key: value for content in metrics for key, value in _flat(content).items()}
     return record
 
 
-def _json(data: bytes, name: str) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise PipelineError(f"{name} is no JSON: {error}", status=1) from None
-    if not isinstance(content, dict) or not content:
-        raise PipelineError(f"{name} holds no metrics", status=1)
-    return content
-
-
-def _table(data: bytes, name: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(io.BytesIO(data))
-    except ValueError as error:
-        raise PipelineError(f"{name}, as recorded, is no table: {error}", status=1) from None
+def _metrics(data: bytes, path: str) -> dict[str, Any]:
+    return parse_json(data, Path(path), "a stage writes it otherwise", status=1)
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
@@ -324,7 +321,7 @@ def _same_keys(a: Record, b: Record, stage: str) -> bool:
 
 
 def _downstream(stages: dict[str, pipeline.Stage], first: list[str]) -> list[str]:
-    """Return the stages `first` and all that read, directly or through others, what they write."""
+    """Return the stages `first` and everything downstream of them."""
     found: list[str] = []
     written: set[str] = set()
     for name, stage in stages.items():
@@ -348,22 +345,22 @@ def _print_table(recorded: Record, found: Record, ran: list[str]) -> None:
 
 
 def _clone(path: Path) -> Path:
-    _git("clone", "--quiet", ".", str(path))
+    git("clone", "--quiet", ".", str(path))
     return path
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment for stages in a clone: this Python, the data that is here, and no undeclared reads."""
+    """Return the environment for stages in a clone: this Python, the data that is here, and strict checks."""
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "STAGES_STRICT": "1"}
-    if DATA.is_dir():
-        env["MNIST_MIRROR"] = str(DATA.resolve())
+    if mnist.FOLDER.is_dir():
+        env["MNIST_MIRROR"] = str(mnist.FOLDER.resolve())
     return env
 
 
 def _repro(clone: Path) -> list[str]:
     """Run every stage in `clone`; return the stages that ran."""
     for path in (path for stage in pipeline.read(clone).values() for path in stage.outputs if (clone / path).is_file()):
-        (clone / path).unlink()  # what a stage does not write must not pass for its output
+        (clone / path).unlink()  # a file that a stage does not write must not pass for its output
     ran = []
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     with subprocess.Popen(command, cwd=clone, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
@@ -379,7 +376,7 @@ def _repro(clone: Path) -> list[str]:
 def _stage(clone: Path, name: str) -> None:
     command = [sys.executable, "-m", "stages", name]
     if subprocess.run(command, cwd=clone, env=_environment(), stdout=subprocess.DEVNULL).returncode:
-        raise PipelineError(f"the stage {name} failed on what is recorded before it", status=1)
+        raise PipelineError(f"the stage {name} failed on the recorded outputs before it", status=1)
 
 
 def _put(clone: Path, files: dict[str, bytes]) -> None:
@@ -390,17 +387,6 @@ def _put(clone: Path, files: dict[str, bytes]) -> None:
 
 def _md5(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()
-
-
-def _git_show(path: str) -> bytes:
-    return subprocess.run(["git", "show", f"HEAD:{path}"], check=True, stdout=subprocess.PIPE).stdout
-
-
-def _git(*arguments: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        raise PipelineError(f"git {arguments[0]} failed: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

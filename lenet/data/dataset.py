@@ -1,16 +1,15 @@
-"""Which data set this is: its title, its classes, and the four files in which it comes.
+"""The data set: its title, its classes and its four files.
 
-For another one in MNIST's format, put its values here and its addresses into `lenet/data/sources.py`.
+For another data set in MNIST's format, change the values here and the addresses in `lenet/data/sources.py`.
 """
 
 TITLE = "MNIST"
-ITEM = "digit"  # what an image shows, as the titles of pictures call it
+ITEM = "digit"  # the word for an image in titles
 
-# The name of each class, in the order of the labels 0, 1, 2, …
+# The names of the classes, for the labels 0, 1, 2, …
 CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
-# The size in bytes and the SHA-256 of each file, uncompressed; nothing else is accepted. `python -m tools.checksums
-# FILE…` prints these lines for given files.
+# The size in bytes and the SHA-256 of each uncompressed file. `python -m tools.dev.checksums FILE…` prints these lines.
 FILES = {
     "train-images-idx3-ubyte": (47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
     "train-labels-idx1-ubyte": (60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),

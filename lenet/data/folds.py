@@ -1,4 +1,4 @@
-"""Which of the 60,000 images train the model and which validate it."""
+"""The split of the training images into folds for training and validation."""
 
 from typing import Annotated, Self
 
@@ -28,15 +28,15 @@ class SplitConfig(Config):
 def split(n: int, config: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices, ascending, of the training images and of the validation images among `n` images.
 
-    One fixed permutation of the `n` is cut into `folds` parts whose sizes differ by at most one; part `fold` validates.
-    Over all folds each image validates exactly once. With one fold all images train and none validates.
+    A fixed permutation of the images is cut into `folds` parts whose sizes differ by at most one; part `fold` is for
+    validation. Over all folds, each image is a validation image exactly once. With one fold, there is no validation.
 
-    The permutation is independent of `train.seed`, so that runs of different seeds are compared on the same images. It
-    is needed because MNIST's order is not random: easy and hard images alternate.
+    The permutation does not depend on `train.seed`, so that runs with different seeds are compared on the same images.
+    It is needed because MNIST's order is not random: easy and hard images alternate.
     """
     if config.folds == 1:
         return np.arange(n), np.arange(0)
-    # NumPy promises that the stream of RandomState, unlike that of its newer generators, never changes.
+    # NumPy guarantees that the stream of RandomState, unlike that of its newer generators, never changes.
     parts = np.array_split(np.random.RandomState(1998).permutation(n), config.folds)
     held_out = np.sort(parts[config.fold])
     return np.setdiff1d(np.arange(n), held_out, assume_unique=True), held_out

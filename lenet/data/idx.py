@@ -1,7 +1,7 @@
-"""The IDX format of the MNIST files (described at the end of LeCun's MNIST page).
+"""The IDX format of the MNIST files, described at the end of LeCun's MNIST page.
 
-A header, big-endian: two zero bytes, the type of the elements (8: unsigned byte), the number of dimensions, and then
-each dimension as a 32-bit integer. The elements follow in C order.
+The header, big-endian: two zero bytes, the element type (8: unsigned byte), the number of dimensions, and each
+dimension as a 32-bit integer. The elements follow in C order.
 """
 
 import math
@@ -15,15 +15,15 @@ _UINT8 = 8
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
-    """Return the array of uint8 that the IDX file `data` holds, without copying it (so it is read-only).
+    """Return the uint8 array in the IDX file `data` as a read-only view.
 
-    Raises PipelineError, which begins with `name`, if `data` is not exactly one whole IDX array of unsigned bytes.
+    Raises PipelineError, which begins with `name`, if `data` is not exactly one complete IDX array of unsigned bytes.
     """
     if len(data) < 4:
-        raise PipelineError(f"{name} is no IDX file: it has {len(data)} bytes, fewer than the header")
+        raise PipelineError(f"{name} is not an IDX file: it has {len(data)} bytes, fewer than the header")
     zero, kind, dimensions = struct.unpack_from(">HBB", data)
     if zero != 0 or kind != _UINT8 or dimensions == 0:
-        raise PipelineError(f"{name} is no IDX file of unsigned bytes: it begins with {data[:4].hex(' ')}")
+        raise PipelineError(f"{name} is not an IDX file of unsigned bytes: it begins with {data[:4].hex(' ')}")
     start = 4 + 4 * dimensions
     if len(data) < start:
         raise PipelineError(f"{name} is cut off: {len(data)} bytes, but its header alone takes {start}")

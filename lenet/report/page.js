@@ -114,9 +114,12 @@ function row(name, words, canvases) {
 
 row("C1’s kernels", "5×5 weights each, learnt; blue: positive, orange: negative", Array.from({length: 6}, (_, number) => {
   const weights = model["C1.weight"].subarray(25 * number, 25 * number + 25), most = Math.max(...weights.map(Math.abs));
-  const image = new ImageData(5, 5), canvas = make("canvas", {width: 5, height: 5, style: "image-rendering: pixelated"});
-  weights.forEach((weight, i) => image.data.set([...(weight < 0 ? [213, 94, 0] : [0, 114, 178]), 255 * Math.abs(weight) / most], 4 * i));
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const canvas = make("canvas", {width: 5, height: 5, style: "image-rendering: pixelated"}), context = canvas.getContext("2d");
+  weights.forEach((weight, i) => {
+    context.fillStyle = colour(weight < 0 ? "orange" : "blue");
+    context.globalAlpha = Math.abs(weight) / most;
+    context.fillRect(i % 5, Math.floor(i / 5), 1, 1);
+  });
   return canvas;
 }));
 const maps = LAYERS.map(([name, count, width, height, words]) => {
@@ -184,7 +187,7 @@ data.confusion.forEach((row, actual) => {
     const [look, leave] = [() => only(cell), () => only(kept)], share = count / largest;
     const button = make("button", {
       "aria-pressed": false, "aria-label": words, title: words,
-      style: `background: rgb(var(--heat) / ${0.15 + 0.45 * share})`,
+      style: `background: color-mix(in srgb, var(--orange) ${15 + 45 * share}%, transparent)`,
       onmouseenter: look, onmouseleave: leave, onfocus: look, onblur: leave,
       onclick: () => {
         const again = button.getAttribute("aria-pressed") === "true";
@@ -226,8 +229,7 @@ function decades(low, high) {
 // Lines by epoch: `lines` are [column, name, colour]. The pointer and the arrow keys read values off.
 function curves(title, lines, log, format) {
   const history = data.history, drawn = lines.filter(([key]) => history.some(row => row[key] !== null));
-  const at0 = value => log ? Math.max(value, 1e-6) : value; // which has no place on a logarithmic axis
-  const values = drawn.flatMap(([key]) => history.map(row => at0(row[key]))), most = Math.max(...values);
+  const values = drawn.flatMap(([key]) => history.map(row => row[key])), most = Math.max(...values);
   const [low, high] = log ? [Math.min(...values) * 0.85, most * 1.15] : [0, most * 1.05 || 1];
   const x = axis(1, history.length, BOX.left + 6, BOX.right - 6);
   const y = axis(low, high, BOX.bottom, BOX.top, log ? Math.log : undefined);
@@ -236,7 +238,7 @@ function curves(title, lines, log, format) {
   const svg = chart(title, "epoch", x, y, epochs.map(epoch => [epoch, epoch]), ticks.map(value => [value, log ? value : +value.toPrecision(2)]));
   const cursor = make("line", {class: "axis", y1: BOX.top, y2: BOX.bottom}), readout = make("text", {class: "readout", x: BOX.right, y: 12, "text-anchor": "end"});
   for (const [key, , paint] of drawn) {
-    const points = history.map(row => [x(row.epoch), y(at0(row[key]))]);
+    const points = history.map(row => [x(row.epoch), y(row[key])]);
     svg.append(make("path", {d: `M${points.map(at => at.map(v => v.toFixed(1)).join(" ")).join("L")}`, fill: "none", stroke: paint, "stroke-width": 2}));
     for (const [cx, cy] of points) svg.append(make("circle", {cx, cy, r: 2.5, fill: paint}));
   }

@@ -11,10 +11,18 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from lenet import palette
 from lenet.config import Config
 from lenet.data.dataset import CLASSES, ITEM, TITLE
-from lenet.evaluation import Reliability, wilson
+from lenet.evaluation import Reliability, confusion, misread, wilson
 from lenet.model import LeNet5, to_bytes
+
+COLOURS = {
+    "blue": palette.BLUE,
+    "orange": palette.ORANGE,
+    "blue_on_dark": palette.BLUE_ON_DARK,
+    "orange_on_dark": palette.ORANGE_ON_DARK,
+}
 
 
 class ReportConfig(Config):
@@ -39,11 +47,8 @@ def page(
     are the tables of training and evaluation, `images` (uint8 N×28×28) the test set.
     """
     classes = range(len(CLASSES))
-    confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
-    np.add.at(confusion, (predictions["actual"], predictions["predicted"]), 1)
-    total, correct = len(predictions), int(confusion.trace())
-    wrong = predictions[predictions["actual"] != predictions["predicted"]]
-    shown = wrong.sort_values("confidence", ascending=False, kind="stable").head(config.misread)
+    counts = confusion(predictions["actual"].to_numpy(), predictions["predicted"].to_numpy())
+    total, correct = len(predictions), int(counts.trace())
     first = {label: predictions.index[predictions["actual"] == label].min() for label in classes}
     content = {
         "classes": CLASSES,
@@ -51,11 +56,11 @@ def page(
         "dataset": _dataset(params, metrics),
         "run": [[name, _words(section)] for name, section in params.items()] + _provenance(metrics),
         "samples": [[label, _text(images[index])] for label, index in first.items() if not pd.isna(index)],
-        "confusion": confusion.tolist(),
+        "confusion": counts.tolist(),
         "errors": total - correct,
         "misread": [
             [row.Index, row.actual, row.predicted, row.confidence, _text(images[row.Index])]
-            for row in shown.itertuples()
+            for row in misread(predictions).head(config.misread).itertuples()
         ],
         "history": _history(history),
         "bins": len(bins.counts),
@@ -64,7 +69,7 @@ def page(
     }
     # An end of the script within it would end it for the browser.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    parts = {"title": TITLE, "item": ITEM, "data": data}
+    parts = {"title": TITLE, "item": ITEM, "data": data, **COLOURS}
     return re.sub(r"<!--([\w.]+)-->", lambda part: parts.get(part[1]) or _file(part[1]), _file("page.html")).encode()
 
 
@@ -95,19 +100,17 @@ def _dataset(params: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Mapp
 
 
 def _provenance(metrics: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Return a name and words for each stage that says how its results came about, in words and not in numbers."""
-    found = {
-        stage: {name: value for name, value in content.items() if isinstance(value, str)}
-        for stage, content in metrics.items()
-    }
-    return [[f"{stage} ran with", _words(words)] for stage, words in found.items() if words]
+    """Return a name and the fingerprint of the numerics for each stage that has one."""
+    found = {stage: content["numerics"] for stage, content in metrics.items() if "numerics" in content}
+    return [[f"numerics of {stage}", *fingerprint] for stage, fingerprint in found.items()]
 
 
 def _history(history: pd.DataFrame) -> list[dict[str, float | None]]:
     """Return a row for each epoch, with error rates in percent in place of accuracies."""
-    # No error at all has no place on a logarithmic axis: less than one in 60,000 stands for it.
-    errors = {f"{part}_error": 100 * (1 - history[f"{part}_accuracy"]).clip(lower=1e-5) for part in ("train", "val")}
-    table = history.assign(**errors)[["epoch", "lr", "train_loss", "val_loss", "train_error", "val_error"]]
+    table = history[["epoch", "lr"]].copy()
+    for part in ("train", "val"):
+        table[f"{part}_loss"] = history[f"{part}_loss"].clip(lower=palette.LOG_FLOOR)
+        table[f"{part}_error"] = 100 * (1 - history[f"{part}_accuracy"]).clip(lower=palette.LOG_FLOOR)
     return [
         {name: None if pd.isna(value) else float(f"{value:.6g}") for name, value in row.items()}
         for row in table.to_dict("records")
@@ -126,7 +129,8 @@ def _calibration(bins: Reliability) -> list[dict[str, float]]:
 
 def _words(section: Mapping[str, Any]) -> str:
     flat = pd.json_normalize(dict(section)).astype(object).iloc[0]
-    return ", ".join(f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in flat.items())
+    words = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in flat.items()}
+    return ", ".join(f"{name} {value}" for name, value in words.items())
 
 
 def _percent(share: float) -> str:

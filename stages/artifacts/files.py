@@ -1,4 +1,4 @@
-"""Reading files, and writing them so that none is ever half-written."""
+"""Reading files, and writing them atomically."""
 
 import json
 from collections.abc import Mapping
@@ -17,20 +17,25 @@ def read(path: Path, cure: str) -> bytes:
 
 
 def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Return the JSON object in `path`; raise PipelineError, which ends with `cure`, if there is none."""
+    """Return the JSON object in `path`; raise PipelineError, which ends with `cure`, if it has none."""
+    return parse_json(read(path, cure), path, cure)
+
+
+def parse_json(data: bytes, path: Path, cure: str, status: int = 2) -> dict[str, Any]:
+    """Return the JSON object in `data`, the content of `path`; raise PipelineError likewise, with `status`."""
     try:
-        content = json.loads(read(path, cure))
+        content = json.loads(data)
     except ValueError as error:
-        raise PipelineError(f"{path} is no JSON: {error}; {cure}") from None
+        raise PipelineError(f"{path} is not valid JSON: {error}; {cure}", status) from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path} holds no JSON object; {cure}")
+        raise PipelineError(f"{path} has no JSON object; {cure}", status)
     return content
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, which holds either what it held before or all of `data`, whatever happens.
+    """Write `data` to `path` atomically: afterwards the file has either its old content or all of `data`.
 
-    The bytes go to a neighbour named `*.tmp` first. If the process is killed and leaves it, git and DVC ignore it.
+    The data is written to a neighbour named `*.tmp` first. Git and DVC ignore it if a killed process leaves it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")
@@ -42,5 +47,5 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` as JSON, one key a line, for people and for diffs. NaN and infinity are refused (ValueError)."""
+    """Write `content` as JSON, one key per line. Raises ValueError for NaN and infinity."""
     write(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

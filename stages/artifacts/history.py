@@ -1,4 +1,4 @@
-"""The table of the training, models/history.csv: a row for each epoch, as `lenet.training.fit` yields them."""
+"""The learning curves, metrics/history.csv: a row for each epoch, as `lenet.training.fit` yields them."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.artifacts import tables
 
-PATH = Path("models/history.csv")
+PATH = Path("metrics/history.csv")
 COLUMNS = {
     "epoch": int,
     "lr": float,
@@ -18,7 +18,7 @@ COLUMNS = {
 
 
 def read() -> pd.DataFrame:
-    """Return the table, with NaN where no image validated; raise PipelineError if there is none or it is damaged."""
+    """Return the table, with NaN where there was no validation; raise PipelineError if it is missing or damaged."""
     return tables.read(PATH, COLUMNS)
 
 

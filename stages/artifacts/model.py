@@ -10,7 +10,7 @@ PATH = Path("models/lenet5.safetensors")
 
 
 def read() -> LeNet5:
-    """Return the trained model, on the CPU and in eval mode; raise PipelineError if there is none or it is damaged."""
+    """Return the trained model, on the CPU and in eval mode; raise PipelineError if it is missing or damaged."""
     return model.from_bytes(files.read(PATH, "run dvc repro train"), str(PATH))
 
 

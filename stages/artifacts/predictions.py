@@ -1,4 +1,4 @@
-"""The table of the test set's predictions, models/predictions.csv: a row for each image, in order."""
+"""The predictions for the test set, models/predictions.csv: a row for each image, in order."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ COLUMNS = {"index": int, "actual": int, "predicted": int, "confidence": float}
 
 
 def read() -> pd.DataFrame:
-    """Return the table, by `index`; raise PipelineError if there is none or it is damaged."""
+    """Return the table, by `index`; raise PipelineError if it is missing or damaged."""
     table = tables.read(PATH, COLUMNS).set_index("index")
     classes = table[["actual", "predicted"]]
     if not (classes.isin(range(len(CLASSES))).all(axis=None) and table["confidence"].between(0, 1).all()):
-        raise PipelineError(f"{PATH} is damaged: it holds what is no class or no probability; run dvc repro")
+        raise PipelineError(f"{PATH} is damaged: a value is not a class or not a probability; run dvc repro")
     return table
 
 
 def write(actual: np.ndarray, predicted: np.ndarray, confidence: np.ndarray) -> None:
-    """Write the table of N images: their labels, the predicted classes, and how probable these are (0 to 1)."""
+    """Write the table: for N images the labels, the predicted classes and their probabilities (0 to 1)."""
     columns = {"index": range(len(actual)), "actual": actual, "predicted": predicted, "confidence": confidence}
     tables.write(PATH, pd.DataFrame(columns), float_format="%.6f")

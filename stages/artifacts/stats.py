@@ -10,14 +10,14 @@ PATH = Path("metrics/stats.json")
 
 
 def read() -> tuple[float, float]:
-    """Return mean and standard deviation; raise PipelineError if the file is missing or holds no such numbers."""
+    """Return the mean and standard deviation; raise PipelineError if the file is missing or damaged."""
     stats = files.read_json(PATH, "run dvc repro stats")
     try:
         mean, std = float(stats["mean"]), float(stats["std"])
     except (ValueError, KeyError, TypeError, OverflowError):
         mean, std = math.nan, math.nan
     if not (math.isfinite(mean) and 0 < std < math.inf):
-        raise PipelineError(f"{PATH} holds no mean and positive standard deviation; run dvc repro stats")
+        raise PipelineError(f"{PATH} has no valid mean and standard deviation; run dvc repro stats")
     return mean, std
 
 

@@ -1,42 +1,30 @@
-"""The parts of Dask's cluster: the scheduler, and the worker on each host."""
+"""The parts of Dask's cluster: the scheduler, and the workers on each host."""
 
 import asyncio
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import dask
 from distributed import Scheduler, Status, Worker
+from dvc.config import Config
+from dvc.repo import Repo
 
-from lenet import packages
 from lenet.errors import PipelineError
-from tools.fleet import arithmetic, work
-from tools.fleet.offer import describe, layout, resources
-from tools.fleet.queue import git
+from stages.launch import packages
+from tools.fleet import marks, work
+from tools.fleet.numerics import measure
+from tools.git import git
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
-# How long a worker waits for a scheduler, and a lost one, in seconds.
+# How many seconds a worker waits for a scheduler, or for a lost one.
 PATIENCE = 600
 # Dask serves HTTP even without its dashboard; nobody needs that, and on its usual port two of them would collide.
 NO_DASHBOARD = "127.0.0.1:0"
-
-# Puts a file into the DVC remote, and removes it.
-WRITE = """
-import uuid
-from dvc.repo import Repo
-odb = Repo().cloud.get_remote_odb()
-path = odb.fs.join(odb.path, f"fleet-{uuid.uuid4()}")
-odb.fs.makedirs(odb.path, exist_ok=True)
-odb.fs.pipe_file(path, b"")
-odb.fs.remove(path)
-"""
 
 dask.config.set(
     {
@@ -51,7 +39,7 @@ dask.config.set(
         **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause", "terminate")},
     }
 )
-logging.disable(logging.CRITICAL)  # of Dask's words; what matters is told in words of our own
+logging.disable(logging.CRITICAL)  # Dask's; this module prints what matters
 
 
 def serve_scheduler(host: str, port: int) -> int:
@@ -68,90 +56,91 @@ def serve_scheduler(host: str, port: int) -> int:
         cause = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(cause, OSError):
             raise
-        reason = cause.strerror or str(cause)
+        why = cause.strerror or str(cause)
         raise PipelineError(
-            f"the scheduler can't listen on {host}:{port}: {reason}; name others by --host and --port"
+            f"the scheduler can't listen on {host}:{port}: {why}; name others by --host and --port"
         ) from None
     return 0
 
 
 def serve_worker(address: str, cores: int | None) -> int:
-    """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back."""
+    """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back.
+
+    Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, has to leave, or finds
+    no scheduler for PATIENCE.
+    """
     check_address(address)
     _check_host()
-    found = arithmetic.measure()
-    layouts = layout(cores or len(os.sched_getaffinity(0)), found["gpus"])
-    print(
-        f"worker on {socket.gethostname()}: {' + '.join(describe(resources(one, found)) for one in layouts)}",
-        flush=True,
+    machine = measure()
+    cores = cores or len(os.sched_getaffinity(0))
+    if machine.gpus > 1:
+        return _serve_gpus(address, visible(machine.gpus), max(1, cores // machine.gpus))
+    offered = marks.resources(cores, machine.numerics)
+    print(f"worker on {socket.gethostname()}: {marks.describe(offered)}", flush=True)
+    while not work.LEFT:
+        asyncio.run(_serve(address, offered))
+    raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
+
+
+def visible(gpus: int) -> list[str]:
+    """Return the names of that many GPUs, as `CUDA_VISIBLE_DEVICES` has them."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:gpus] if names else [str(number) for number in range(gpus)]
+
+
+def _serve_gpus(address: str, names: list[str], cores: int) -> int:
+    """Run a worker process for each GPU, which sees no other one; return 1 if any has failed."""
+    command = [sys.executable, "-m", "tools.fleet", "worker", address, "--cores", str(cores)]
+    # In groups of their own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
+    workers = [
+        subprocess.Popen(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": name}, process_group=0) for name in names
+    ]
+    try:
+        statuses = [worker.wait() for worker in workers]
+        return int(any(statuses))
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait()
+
+
+async def _serve(address: str, offered: dict[str, float]) -> None:
+    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on."""
+    work.STOPPING.clear()
+    worker = Worker(
+        address,
+        nthreads=int(offered["cores"]),
+        resources=offered,
+        name=f"{socket.gethostname()}:{os.getpid()}",
+        local_directory=str(work.FOLDER),
+        dashboard=False,
+        dashboard_address=NO_DASHBOARD,
+        death_timeout=PATIENCE,
     )
-    lost = time.monotonic()
-    while time.monotonic() - lost < PATIENCE:
-        if _reachable(address):
-            print(f"connected to {address}", flush=True)
-            before = {number: signal.getsignal(number) for number in STOPS}
-            try:
-                asyncio.run(_serve(address, layouts, found))
-            except asyncio.CancelledError:
-                raise KeyboardInterrupt from None
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-            if work.LEFT:
-                raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
-            print(f"the connection to {address} is lost: trying again", flush=True)
-            lost = time.monotonic()
-        time.sleep(1)
-    raise PipelineError(f"there has been no scheduler at {address} for {PATIENCE // 60} minutes", status=1)
+    try:
+        await worker
+        print(f"connected to {address}", flush=True)
+        while worker.status == Status.running:
+            await asyncio.sleep(0.5)
+    except TimeoutError:
+        minutes = PATIENCE // 60
+        raise PipelineError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
+    except (OSError, RuntimeError):
+        await asyncio.sleep(1)  # the scheduler has gone before the worker was ready
+    finally:
+        # What runs here now will run elsewhere; and Dask would wait for it.
+        work.stop()
+        await worker.close(timeout=5, executor_wait=False)
+    if not work.LEFT:
+        print(f"the connection to {address} is lost: trying again", flush=True)
 
 
 def check_address(address: str) -> None:
     """Raise PipelineError unless `address` is one of a scheduler."""
-    host, separator, port = address.removeprefix("tcp://").rpartition(":")
-    if not address.startswith("tcp://") or not separator or not host or not port.isdigit():
-        raise PipelineError(f"the scheduler's address is {address!r}, but must be like tcp://10.0.0.1:8786")
-
-
-def _reachable(address: str) -> bool:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-async def _serve(address: str, layouts: list[dict[str, Any]], found: dict[str, Any]) -> None:
-    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on.
-
-    A signal cancels it. Raised as KeyboardInterrupt anywhere in Dask, it would let Dask wait for what runs here.
-    """
-    if this := asyncio.current_task():
-        for number in STOPS:
-            asyncio.get_running_loop().add_signal_handler(number, this.cancel)
-    work.STOPPING.clear()
-    workers = [
-        Worker(
-            address,
-            nthreads=one["cores"],
-            resources=resources(one, found),
-            name=f"{socket.gethostname()}:{os.getpid()}:{one['gpu'] or ''}",
-            local_directory=str(work.FOLDER),
-            dashboard=False,
-            dashboard_address=NO_DASHBOARD,
-        )
-        for one in layouts
-    ]
-    try:
-        await asyncio.gather(*workers)
-        while all(worker.status == Status.running for worker in workers):
-            await asyncio.sleep(0.5)
-    except (TimeoutError, OSError, RuntimeError):
-        pass  # the scheduler has gone before they were ready
-    finally:
-        # What runs here now will run elsewhere; and Dask would wait for it.
-        work.stop()
-        await asyncio.gather(*(worker.close(timeout=5, executor_wait=False) for worker in workers))
+    if not address.startswith("tcp://") or not host or not port.isdigit():
+        raise PipelineError(f"the scheduler's address is {address!r}, but must be like tcp://10.0.0.1:8786")
 
 
 def _check_host() -> None:
@@ -174,19 +163,25 @@ def remotes_missing() -> list[str]:
         git("remote", "get-url", "origin")
     except PipelineError:
         lines.append("there is no Git remote origin: git remote add origin URL names one that all hosts reach")
-    done = subprocess.run([sys.executable, "-m", "dvc", "remote", "default"], text=True, stdout=subprocess.PIPE)
-    if done.returncode or not done.stdout.strip() or "No default" in done.stdout:
+    if not Config.from_cwd()["core"].get("remote"):
         lines.append("there is no default DVC remote: dvc remote add --local --default NAME URL names one")
     return lines
 
 
 def _unreachable() -> list[str]:
+    """Return a line for each remote that can't be written."""
     lines = []
     try:
         git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")
     except PipelineError as error:
         lines.append(f"the Git remote origin can't be written: {error}")
-    done = subprocess.run([sys.executable, "-c", WRITE], text=True, capture_output=True)
-    if done.returncode:
-        lines.append(f"the DVC remote can't be written: {(done.stderr.strip() or '?').splitlines()[-1]}")
+    try:
+        with Repo() as repo:
+            remote = repo.cloud.get_remote_odb()
+            path = remote.fs.join(remote.path, f"fleet-{uuid4()}")
+            remote.fs.makedirs(remote.path, exist_ok=True)
+            remote.fs.pipe_file(path, b"")
+            remote.fs.remove(path)
+    except Exception as error:  # each kind of remote raises its own
+        lines.append(f"the DVC remote can't be written: {' '.join(str(error).split()) or type(error).__name__}")
     return lines

@@ -4,20 +4,18 @@ import hashlib
 import json
 import pickle
 import re
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
 from dvc.repo import Repo
 from dvc.repo.experiments.queue.base import QueueEntry
 
-from lenet import yaml12
-from lenet.errors import PipelineError
-from tools import pipeline
+from stages.launch import pipeline, yaml12
+from tools.git import git, git_bytes
 
 # Where the submitter leaves the commits of queued experiments for the hosts.
 PREFIX = "refs/fleet/"
@@ -38,19 +36,10 @@ class Experiment:
     device: str
     threads: int
 
-
-def git(*arguments: str, root: Path | str = ".") -> str:
-    """Run git in `root` and return what it prints; raise PipelineError with its reason if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=root, text=True, capture_output=True)
-    if done.returncode:
-        raise PipelineError(f"git {arguments[0]} failed: {reason(done.stderr)}", status=1)
-    return done.stdout
-
-
-def reason(printed: str) -> str:
-    """Return of what Git or DVC has printed the line that says why it failed: advice may follow that line."""
-    lines = printed.strip().splitlines() or ["it says nothing"]
-    return next((line for line in lines if line.startswith(("ERROR: ", "error: ", "fatal: ", "ssh: "))), lines[-1])
+    @property
+    def name(self) -> str:
+        """The name without the numerics."""
+        return f"{self.label}-{self.content}"
 
 
 def queued() -> list[tuple[QueueEntry, Experiment]]:
@@ -73,8 +62,8 @@ def read(commit: str, baseline: str) -> Experiment:
     """Return the experiment that DVC has stashed as `commit`."""
     tree = _tree(commit)
     stages = pipeline.parse(yaml12.load(_blob(tree["dvc.yaml"]), "dvc.yaml"))
-    written = {path for stage in stages.values() for path in stage.outputs}
-    deps = {dep for stage in stages.values() for dep in stage.deps} - written
+    deps = {dep for stage in stages.values() for dep in stage.deps}
+    deps -= {path for stage in stages.values() for path in stage.outputs}
     code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
     params = _params(tree)
     # DVC's own record of how it was asked; the commit comes from this repository's own queue.
@@ -104,7 +93,7 @@ def _tree(commit: str) -> dict[str, str]:
 
 @lru_cache
 def _blob(name: str) -> bytes:
-    return subprocess.run(["git", "cat-file", "blob", name], stdout=subprocess.PIPE, check=True).stdout
+    return git_bytes("cat-file", "blob", name)
 
 
 def _params(tree: dict[str, str]) -> dict[str, Any]:
@@ -122,7 +111,13 @@ def label(params: dict[str, Any], baseline: dict[str, Any]) -> str:
     return text[:40].strip(".-")
 
 
-def finished(lines: str) -> dict[str, str]:
+def results(lines: str) -> dict[str, str]:
     """Return the refs of experiments in `lines`, as git ls-remote and for-each-ref print them, by name."""
     refs = re.findall(r"\brefs/exps/[0-9a-f]{2}/[0-9a-f]{38}/\S+", lines)
     return {ref.rsplit("/", 1)[1]: ref for ref in refs}
+
+
+def find(refs: dict[str, str], experiment: Experiment, numerics: str) -> str | None:
+    """Return the ref of a result of `experiment` in `refs` with those numerics or, if none are given, with any."""
+    pattern = re.compile(f".*-{experiment.content}-{numerics[:4] or '[0-9a-f]{4}'}")
+    return next((ref for name, ref in refs.items() if pattern.fullmatch(name)), None)

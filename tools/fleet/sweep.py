@@ -4,20 +4,20 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distributed import Client, Future, LocalCluster, fire_and_forget
 from dvc.repo.experiments.queue.base import QueueEntry
 from tqdm import tqdm
 
 from lenet.errors import PipelineError
-from tools.fleet import arithmetic, cluster, offer, work
-from tools.fleet.queue import PREFIX, Experiment, finished, git, queued, remove
+from tools.fleet import cluster, marks, work
+from tools.fleet.numerics import Machine, measure
+from tools.fleet.queue import PREFIX, Experiment, find, queued, remove, results
+from tools.git import git
 
 LOGS = work.FOLDER / "logs"
 # How many lines of a failed experiment are shown.
@@ -30,7 +30,7 @@ GONE = (
 )
 
 
-def run(address: str | None, cores: int | None, any_arithmetic: bool) -> int:
+def run(address: str | None, cores: int | None, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
     if not Path("dvc.yaml").exists():
         raise PipelineError("here is no dvc.yaml: run this in the project's folder")
@@ -38,19 +38,16 @@ def run(address: str | None, cores: int | None, any_arithmetic: bool) -> int:
         cluster.check_address(address)
         if missing := cluster.remotes_missing():
             raise PipelineError("\n".join(missing))
-    if not (entries := queued()):
+    if not (queue := queued()):
         print("nothing is queued: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate queues three experiments")
         return 0
-    here = arithmetic.measure()
-    sweep = Sweep(bool(address), here, any_arithmetic, _author())
-    for entry, experiment in entries:
-        sweep.add(entry, experiment)
+    sweep = Sweep(queue, bool(address), measure(), any_numerics, _author())
     sweep.take_what_is_there()
-    if sweep.over != sweep.experiments.keys():
-        with _client(address, cores or len(os.sched_getaffinity(0)), here) as client:
+    if sweep.left:
+        with _client(address, cores or len(os.sched_getaffinity(0)), sweep.here) as client:
             sweep.run(client)
-    was_there = len(sweep.over) - sweep.ran
-    print(f"{len(sweep.experiments)} experiments: {sweep.ran} ran, {was_there} were there, {len(sweep.failed)} failed")
+    n, was_there = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
+    print(f"{n} experiments: {sweep.ran} ran, {was_there} were there, {sweep.failed} failed")
     return int(bool(sweep.failed))
 
 
@@ -64,7 +61,8 @@ def _author() -> tuple[str, str]:
 
 
 @contextmanager
-def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[Client]:
+def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
+    """Connect to the scheduler at `address`, or to one in this process, with one worker that only starts programs."""
     if address:
         try:
             client = Client(address, timeout=20, set_as_default=False)
@@ -75,14 +73,12 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
         with client:
             yield client
         return
-    # One worker, in this process: it only waits for others. It has one GPU at most; workers of their own have all.
-    offered = offer.resources({"cores": cores, "gpu": "0" if here["gpus"] else None}, here)
     with (
         LocalCluster(
             n_workers=1,
             threads_per_worker=cores,
             processes=False,
-            resources=offered,
+            resources=marks.resources(cores, here.numerics),
             dashboard_address=cluster.NO_DASHBOARD,
             local_directory=str(work.FOLDER),
         ) as local,
@@ -94,136 +90,134 @@ def _client(address: str | None, cores: int, here: dict[str, Any]) -> Iterator[C
             work.stop()
 
 
+def tell(line: str) -> None:
+    """Print a line above the progress bar."""
+    tqdm.write(line)
+    sys.stdout.flush()
+
+
 @dataclass
 class Sweep:
-    """What is asked for, and what has become of it; experiments go by their content."""
+    """What is asked for, and what has become of it; experiments go by their content, so that equal ones run once."""
 
+    queue: list[tuple[QueueEntry, Experiment]]
     shared: bool  # whether results go to the remotes and come from there
-    here: dict[str, Any]  # this machine's arithmetic
-    any_arithmetic: bool
+    here: Machine
+    any_numerics: bool
     author: tuple[str, str]  # of the commits that hold the results
-    entries: dict[str, list[QueueEntry]] = field(default_factory=lambda: defaultdict(list))  # in DVC's queue
-    experiments: dict[str, Experiment] = field(default_factory=dict)
-    arrived: dict[str, tuple[str, str]] = field(default_factory=dict)  # refs of results to take in, and how they came
-    over: set[str] = field(default_factory=set)
-    failed: list[str] = field(default_factory=list)
+    hosts: dict[str, int] | None = None  # how many cores each has, 0 if it takes no part, by the worker's address
     ran: int = 0
-    sent: dict[str, str] = field(default_factory=dict)  # commits on the Git remote, for the hosts
-    running: dict[str, str] = field(default_factory=dict)  # where each runs
-    hosts: dict[str, str] = field(default_factory=dict)  # by the worker's address: the name, "" if it takes no part
-    largest: int = 0  # how many cores the largest host has; 0: unknown
-    waiting: bool = False
-    bar: "tqdm[Any]" = field(default_factory=lambda: tqdm(disable=True))
+    failed: int = 0
 
-    def add(self, entry: QueueEntry, experiment: Experiment) -> None:
-        """Ask for an experiment; equal ones run once."""
-        self.entries[experiment.content].append(entry)
-        self.experiments[experiment.content] = experiment
+    def __post_init__(self) -> None:
+        self.experiments = {experiment.content: experiment for _, experiment in self.queue}
+        self.left = self.experiments.copy()  # those that are not over
+        self.names: dict[str, str] = {}  # of hosts, by the worker's address
 
-    def fingerprint(self, experiment: Experiment) -> str:
-        """Return the arithmetic by which it is to be run, or `any`."""
-        device = self.device(experiment)
-        if self.any_arithmetic:
-            return "any"
-        if device not in self.here:
+    def requirement(self, experiment: Experiment) -> tuple[str, str]:
+        """Return the device and the numerics by which `experiment` is to be run; `""` for any numerics.
+
+        The device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
+        """
+        cuda = experiment.device == "cuda" or (experiment.device == "auto" and self.here.gpus)
+        if not self.shared and not self.here.gpus:
+            cuda = False  # the stage itself says what is missing
+        device = "cuda" if cuda else "cpu"
+        if self.any_numerics:
+            return device, ""
+        if device not in self.here.numerics:
             raise PipelineError(
-                "compute.device is cuda, but this machine has no GPU whose arithmetic hosts could be held to: "
-                "--any-arithmetic takes any, and compute.device=cpu needs none"
+                "compute.device is cuda, but this machine has no GPU whose numerics hosts could be held to: "
+                "--any-numerics takes any, and compute.device=cpu needs none"
             )
-        return str(self.here[device])
-
-    def device(self, experiment: Experiment) -> str:
-        """Return `cuda` for an experiment that asks for a GPU or, if this machine has one, leaves it open."""
-        if not self.shared and not self.here["gpus"]:
-            return "cpu"  # where the stage itself says what is missing
-        if experiment.device == "cuda" or (experiment.device == "auto" and self.here["gpus"]):
-            return "cuda"
-        return "cpu"
+        return device, self.here.numerics[device]
 
     def take_what_is_there(self) -> None:
         """Take in what somebody has run."""
-        refs = finished(git("for-each-ref", "--format=%(refname)", "refs/exps"))
+        refs = results(git("for-each-ref", "--format=%(refname)", "refs/exps"))
         if self.shared:
-            refs |= finished(git("ls-remote", "origin", "refs/exps/*"))
+            refs |= results(git("ls-remote", "origin", "refs/exps/*"))
+        arrived = {}
         for content, experiment in self.experiments.items():
-            if ref := work.find(refs, experiment, self.fingerprint(experiment)):
+            if ref := find(refs, experiment, self.requirement(experiment)[1]):
                 at_home = ref.split("/")[2:4] == [experiment.baseline[:2], experiment.baseline[2:]]
-                self.arrived[content] = ref, f"was there already{'' if at_home else ELSEWHERE}"
-        self.take_in()
+                arrived[content] = ref, f"was there already{'' if at_home else ELSEWHERE}"
+        self.take_in(arrived)
 
-    def take_in(self) -> None:
-        """Bring the results that have arrived into this repository, and only then forget that they were asked for."""
-        if not self.arrived:
-            return
-        if self.shared:
-            git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref, _ in self.arrived.values()))
-        remove(entry for content in self.arrived for entry in self.entries[content])
-        self.tidy(self.arrived)
-        for content, (ref, how) in self.arrived.items():
-            self.running.pop(content, None)
-            self.tell(f"{ref.rsplit('/', 1)[1]}: {how}")
-        self.over |= self.arrived.keys()
-        self.arrived.clear()
+    def take_in(self, arrived: dict[str, tuple[str, str]]) -> None:
+        """Bring results into this repository, and only then forget that they were asked for.
 
-    def tidy(self, contents: Iterable[str]) -> None:
-        """Remove from the Git remote what hosts needed to run these experiments; if that fails, it costs some bytes."""
-        if refs := [PREFIX + commit for content in contents if (commit := self.sent.pop(content, None))]:
-            subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
+        `arrived` has the ref of each, and how it came. While the Git remote is away, this waits for it.
+        """
+        told = not arrived or not self.shared
+        while arrived and self.shared:
+            try:
+                git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref, _ in arrived.values()))
+                break
+            except PipelineError as error:
+                if not told:
+                    tell(f"waiting for the Git remote: {error}")
+                told = True
+                time.sleep(5)
+        if arrived:
+            remove(entry for entry, experiment in self.queue if experiment.content in arrived)
+        for content, (ref, how) in arrived.items():
+            tell(f"{ref.rsplit('/', 1)[1]}: {how}")
+            del self.left[content]
 
     def run(self, client: Client) -> None:
         """Run what is not there; return when the last one is over."""
-        left = {content: one for content, one in self.experiments.items() if content not in self.over}
+        sent = self.left.copy()
         if self.shared:
-            git(
-                "push", "--quiet", "--force", "origin", *(f"{one.commit}:{PREFIX}{one.commit}" for one in left.values())
-            )
-            self.sent = {content: one.commit for content, one in left.items()}
-        self.bar = tqdm(total=len(self.experiments), initial=len(self.over), bar_format=BAR, disable=None)
+            commits = [experiment.commit for experiment in sent.values()]
+            git("push", "--quiet", "--force", "origin", *(f"{commit}:{PREFIX}{commit}" for commit in commits))
         client.subscribe_topic("fleet", self.hear)
         self.look(client)
-        futures = {content: self.submit(client, experiment) for content, experiment in left.items()}
+        futures = {content: self.submit(client, experiment) for content, experiment in sent.items()}
         # If this process is killed, the hosts go on, and whoever asks again finds what runs already.
         fire_and_forget(list(futures.values()))
+        total = len(self.experiments)
         try:
-            away = False
-            while futures or self.arrived:
-                for content in [content for content, future in futures.items() if future.status != "pending"]:
-                    self.take(content, futures.pop(content))
-                try:
-                    self.take_in()
-                    away = False
-                except PipelineError as error:  # later, then
-                    if not away:
-                        self.tell(f"waiting for the Git remote: {error}")
-                    away = True
-                self.look(client)
-                time.sleep(5 if away else 0.5)
+            with tqdm(total=total, initial=total - len(self.left), bar_format=BAR, disable=None) as bar:
+                while self.left:
+                    over = [content for content, future in futures.items() if future.status != "pending"]
+                    self.take_in(
+                        {content: came for content in over if (came := self.take(content, futures.pop(content)))}
+                    )
+                    self.look(client)
+                    bar.set_postfix_str(f"{self.failed} failed", refresh=False)
+                    bar.update(len(over))
+                    time.sleep(0.5)
         except KeyboardInterrupt:
             client.cancel(list(futures.values()), force=True)
             raise
         finally:
-            self.bar.close()
+            self.tidy([experiment for content, experiment in sent.items() if content not in self.left])
+
+    def tidy(self, over: list[Experiment]) -> None:
+        """Remove from the Git remote what hosts needed to run these; if that fails, it costs some bytes."""
+        if self.shared and over:
+            refs = [PREFIX + experiment.commit for experiment in over]
+            subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
 
     def submit(self, client: Client, experiment: Experiment) -> "Future[work.Result]":
         """Hand an experiment to the cluster; what another submitter has handed in, too, runs once."""
-        device, fingerprint = self.device(experiment), self.fingerprint(experiment)
+        device, numerics = self.requirement(experiment)
         # On hosts with fewer cores than it has threads, an experiment has all of them.
-        needed = (
-            {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, self.largest or experiment.threads)}
-        )
+        largest = max((self.hosts or {}).values(), default=0)
+        needed = {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, largest or experiment.threads)}
         return client.submit(
             work.run,
             work.Job(experiment, self.author, device == "cuda", self.shared),
-            key=f"fleet-{experiment.content}-{fingerprint}",
-            resources=needed | {offer.mark(device, fingerprint): 1},
+            key=f"fleet-{experiment.content}-{numerics or 'any'}",
+            resources=needed | {marks.mark(device, numerics): 1},
             retries=2,
             pure=False,
         )
 
-    def take(self, content: str, future: "Future[work.Result]") -> None:
-        """Note what has become of an experiment."""
-        name = f"{self.experiments[content].label}-{content}"
-        self.bar.update()
+    def take(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
+        """Return the ref of a result and how it came, or tell why there is none."""
+        name = self.experiments[content].name
         if future.status == "finished":
             result = future.result()
             log = LOGS / f"{name}.log"
@@ -233,53 +227,42 @@ class Sweep:
             if result.ref:
                 self.ran += bool(result.log)  # else somebody was faster
                 ran = f"ran on {result.host} in {result.seconds:.0f} s"
-                self.arrived[content] = result.ref, ran if result.log else "was there already"
-                return
-            self.tell(f"{name}: failed on {result.host}; all it printed is in {log}")
+                return result.ref, ran if result.log else "was there already"
+            tell(f"{name}: failed on {result.host}; all it printed is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:
-                self.tell(f"    {line}")
+                tell(f"    {line}")
         elif future.status == "error":
-            self.tell(f"{name}: did not end well on any host: {future.exception()}")
+            tell(f"{name}: did not end well on any host: {future.exception()}")
         else:
             raise PipelineError(GONE, status=1)
-        self.running.pop(content, None)
-        self.failed.append(content)
-        self.tidy([content])
+        self.failed += 1
+        del self.left[content]
+        return None
 
     def look(self, client: Client) -> None:
-        """Tell which hosts have come and gone, and show what runs."""
+        """Tell which hosts have come and gone."""
         try:
-            workers = client.scheduler_info()["workers"]
+            workers = client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError):
             raise PipelineError(GONE, status=1) from None
-        offers = {address: (str(one["name"]).split(":")[0], one["resources"]) for address, one in workers.items()}
-        for address in self.hosts.keys() - offers.keys():
-            if host := self.hosts.pop(address):
-                self.tell(f"{host} has gone; what ran there runs elsewhere")
-        for address, (host, offered) in offers.items():
-            if address not in self.hosts:
-                objection = offer.objection(offered, self.here, self.any_arithmetic)
-                self.hosts[address] = "" if objection else host
-                self.largest = max(self.largest, 0 if objection else int(offered["cores"]))
-                if self.shared:
-                    self.tell(f"{host}: {objection or offer.describe(offered)}")
-        if not any(self.hosts.values()) and not self.waiting:
-            self.tell("no host takes part: waiting for one; python -m tools.fleet worker starts it")
-        self.waiting = not any(self.hosts.values())
-        where = "; " + ", ".join(sorted({host for host in self.hosts.values() if host})) if self.shared else ""
-        self.bar.set_postfix_str(f"{len(self.running)} running, {len(self.failed)} failed{where}")
+        waiting = self.hosts is not None and not any(self.hosts.values())
+        hosts = self.hosts or {}
+        wanted = {marks.mark(*self.requirement(experiment)) for experiment in self.experiments.values()}
+        self.hosts = {}
+        for address, worker in workers.items():
+            host, offered = str(worker["name"]).split(":")[0], worker["resources"]
+            objections = [marks.objection(offered, mark) for mark in wanted]
+            self.hosts[address] = int(offered["cores"]) if "" in objections else 0
+            self.names[address] = host
+            if self.shared and address not in hosts:
+                tell(f"{host}: {marks.describe(offered) if self.hosts[address] else objections[0]}")
+        for address in hosts.keys() - workers.keys():
+            if hosts[address]:
+                tell(f"{self.names[address]} has gone; what ran there runs elsewhere")
+        if not any(self.hosts.values()) and not waiting:
+            tell("no host takes part: waiting for one; python -m tools.fleet worker starts it")
 
     def hear(self, event: tuple[float, dict[str, str]]) -> None:
-        """Take what a host says of an experiment."""
-        content, host, what = (event[1][key] for key in ("content", "host", "what"))
-        if content not in self.experiments or content in self.over:
-            return
-        if what == "starts":
-            self.running[content] = host
-        else:
-            self.tell(f"{self.experiments[content].label}-{content} on {host} {what}")
-
-    def tell(self, line: str) -> None:
-        """Print a line above the progress bar."""
-        tqdm.write(line)
-        sys.stdout.flush()
+        """Tell what a host says of an experiment."""
+        if event[1]["content"] in self.left:
+            tell(event[1]["line"])

@@ -1,4 +1,4 @@
-"""Make .dvc/plots.html, the page that DVC fills with plots: `python -m tools.plots_page`.
+"""Make .dvc/plots.html, the page that DVC fills with plots: `python -m tools.dev.plots_page`.
 
 DVC's own page loads its scripts from the web, and is empty where that can't be reached. This one holds them, with the
 licences that each copy must carry (.dvc/plots.LICENSES).
@@ -8,7 +8,8 @@ import hashlib
 from pathlib import Path
 
 from lenet.data.sources import npm_file
-from lenet.errors import PipelineError, run
+from lenet.errors import PipelineError
+from stages.launch.errors import run
 
 PAGE = Path(".dvc/plots.html")
 LICENSES = Path(".dvc/plots.LICENSES")

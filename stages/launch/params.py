@@ -1,9 +1,10 @@
-"""From the sections of params.yaml to typed configs, and one line for each mistake in them."""
+"""Check the sections of params.yaml against the config classes, and report each mistake in one line."""
 
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -14,19 +15,34 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false"}
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def check(raw: Mapping[str, Any], types: Mapping[str, type[Config]], file: str) -> dict[str, Any]:
-    """Return the sections of `raw`, what a YAML reader made of `file`, that `types` names, each as its type.
+def arguments(stage: str, function: Callable[..., None], listed: list[str], raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections that `function`, the main of `stage`, takes: as configs, or as they are for a plain `dict`.
 
-    Raises PipelineError with a line for each mistake, which begins with `file` and names the key, its value and what is
-    allowed. Values of a section that contradict each other are told once each of them is right by itself.
+    Raises PipelineError if these are not the sections `listed` in dvc.yaml, or as `check` does.
     """
-    configs, lines = {}, []
+    types = {name: kind for name, kind in typing.get_type_hints(function).items() if name != "return"}
+    if sorted(types) != sorted(listed):
+        raise PipelineError(
+            f"dvc.yaml lists the params {', '.join(listed) or 'none'} for the stage {stage}, but main in "
+            f"stages/{stage}.py takes {', '.join(types) or 'none'}: they must be the same"
+        )
+    return check(raw, types, "params.yaml")
+
+
+def check(raw: Mapping[str, Any], types: Mapping[str, type], file: str) -> dict[str, Any]:
+    """Return the sections of `raw`, the content of the YAML file `file`, that `types` names, each as its type.
+
+    Raises PipelineError with a line for each mistake. A line begins with `file` and names the key, its value and what
+    is allowed. Values that contradict each other are reported once each of them is valid on its own.
+    """
+    configs: dict[str, Any] = {}
+    lines = []
     for section, kind in types.items():
         if section not in raw:
             lines.append(f"the section {section} is missing")
             continue
         try:
-            configs[section] = kind.model_validate(raw[section])
+            configs[section] = TypeAdapter(kind).validate_python(raw[section])
         except ValidationError as error:
             lines += [_line(section, kind, details) for details in error.errors(include_url=False)]
     if lines:
@@ -34,8 +50,8 @@ def check(raw: Mapping[str, Any], types: Mapping[str, type[Config]], file: str) 
     return configs
 
 
-def _line(section: str, kind: type[Config], error: ErrorDetails) -> str:
-    """Say what pydantic found wrong in `section`: its own sentences name neither the key nor all that is allowed."""
+def _line(section: str, kind: type, error: ErrorDetails) -> str:
+    """Word what pydantic found wrong in `section`: its own messages name neither the key nor the whole range."""
     field: FieldInfo | None = None
     owner, keys, rest = kind, [section], list(error["loc"])
     while rest and isinstance(kind, type) and issubclass(kind, Config) and rest[0] in kind.model_fields:
@@ -44,16 +60,18 @@ def _line(section: str, kind: type[Config], error: ErrorDetails) -> str:
         keys.append(str(rest.pop(0)))
     key, value = ".".join(keys), _show(error["input"])
     match error["type"]:
-        case "value_error":  # of a validator of the whole section
+        case "value_error":  # from a validator of the whole section
             return str(error["ctx"]["error"])
         case "extra_forbidden":
             return f"{key} has no key {_show(rest[0])}, but the keys {_names(kind)}"
-        case "invalid_key":  # one that is no string
+        case "invalid_key":  # not a string
             return f"{key} has no key {value}, but the keys {_names(kind)}"
         case "missing":
             return f"{key} is missing; {'.'.join(keys[:-1])} has the keys {_names(owner)}"
         case "model_type":
             return f"{key} is {value}, but must be a section with the keys {_names(kind)}"
+        case "dict_type":
+            return f"{key} is {value}, but must be a section"
     allowed = _allowed(field) if field else ""
     return f"{key} is {value}, but must be {allowed or error['msg'].removeprefix('Input should be ')}"
 
@@ -63,7 +81,7 @@ def _names(kind: type[Config]) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Return all that `field` asks for in words, or nothing where this has none."""
+    """Return the type and range of `field` in words, or an empty string if it has neither."""
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
     bounds = [
@@ -80,7 +98,7 @@ def _number(bound: float) -> str:
 
 
 def _show(raw: Any) -> str:
-    """`raw` on one short line, strings in quotes: the string '1:30' must not look like a number."""
+    """Return `raw` on one short line, with quotes around a string: '1:30' must not look like a number."""
     try:
         text = repr(raw) if raw is not None else "empty"
     except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits

@@ -1,57 +1,55 @@
-"""Write the parts of README.md and docs/ that repeat what other files say: `python -m tools.docs`.
+"""Write the generated parts of README.md and docs/: `python -m tools.dev.docs`.
 
-Each stands between `<!-- NAME -->` and `<!-- end -->`, within a line or in lines of its own, and is made of dvc.yaml,
-metrics/ and the tables in docs/: no number is copied by hand. With `--check` nothing is written, and the exit status
-is 1 if anything would be.
+Each part is between `<!-- NAME -->` and `<!-- end -->`, within a line or on lines of its own. It comes from dvc.yaml,
+metrics/ and the tables in docs/, so that no number is copied by hand.
 """
 
-import argparse
 import json
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
-from lenet.errors import PipelineError, run
-from tools import pipeline
+from lenet.errors import PipelineError
+from stages.launch import pipeline
+from stages.launch.errors import run
 from tools.compare import interval
 from tools.recipes import RECIPES, matching
 
-OUTPUT = Path("docs/output")  # what commands have printed
+OUTPUT = Path("docs/output")  # printed by commands
 
-# Columns of `dvc exp show` that would make it wider than a page, as a regular expression.
-UNSHOWN = ".*(loss|error|arith)|accuracy|models|metrics"
+# Columns that would make a table of many experiments wider than a page.
+UNSHOWN = "m|accuracy|.*(loss|error)|Created|State|Executor"
 
 
 def headline() -> str:
-    """Return a sentence on the committed run."""
+    """Return a sentence about the committed run."""
     test = json.loads(Path("metrics/evaluate.json").read_text())["test"]
     images = json.loads(Path("metrics/download.json").read_text())["test"]["images"]
     return (
-        f"The committed run reads **{test['accuracy']:.2%}** of the {images:,} test digits right. "
-        f"It misreads {round((1 - test['accuracy']) * images)}, the most confident first:"
+        f"The committed run classifies **{test['accuracy']:.2%}** of the {images:,} test digits correctly "
+        f"({round((1 - test['accuracy']) * images)} errors)."
     )
 
 
 def metrics() -> str:
-    """Return of what `dvc metrics diff --all` prints the scores, where nothing has changed."""
-    rows = []
-    for name, value in pd.json_normalize(json.loads(Path("metrics/evaluate.json").read_text())).iloc[0].items():
-        if isinstance(value, float):
-            rows.append(["metrics/evaluate.json", name, round(value, 5), round(value, 5), 0.0])
-    table = tabulate(sorted(rows), ["Path", "Metric", "HEAD", "workspace", "Change"], "plain", disable_numparse=True)
-    return f"```\n{table}\n```"
+    """Return the table with which `make repro` ends if nothing has changed."""
+    scores = pd.json_normalize(json.loads(Path("metrics/evaluate.json").read_text())).drop(columns="numerics").iloc[0]
+    rows = [["metrics/evaluate.json", name, *2 * [round(value, 5)], 0.0] for name, value in sorted(scores.items())]
+    headers = ["Path", "Metric", "HEAD", "workspace", "Change"]
+    return f"```\n{tabulate(rows, headers, 'plain', disable_numparse=True)}\n```"
 
 
 def results() -> str:
     """Return the table of recipes, from docs/results.csv."""
-    table, params = pd.read_csv("docs/results.csv"), pipeline.load(Path("params.yaml"))
+    results, params = pd.read_csv("docs/results.csv"), pipeline.load(Path("params.yaml"))
     rows = []
     for recipe, changes in RECIPES.items():
-        found = matching(table, params, changes)
+        found = matching(results, params, changes)
         if found.empty:
             raise PipelineError(f"docs/results.csv has no row for the recipe {recipe}: docs/experiments.md makes it")
         for over, runs in found.groupby("over", sort=False):
@@ -59,7 +57,7 @@ def results() -> str:
             scores = {row.metric: f"{row.mean:.2%} ± {row.std:.2%}" for row in runs.itertuples()}
             cells = [scores.get(f"evaluate.{part}.accuracy", "") for part in ("val", "test")]
             rows.append([f"{recipe}, {runs['n'].iloc[0]} {kind}", *cells])
-    return tabulate(rows, ["recipe", "validation accuracy", "test accuracy"], "github", disable_numparse=True)
+    return table(rows, ["recipe", "validation accuracy", "test accuracy"])
 
 
 def recipes() -> str:
@@ -79,7 +77,7 @@ def recipes() -> str:
 
 
 def dag() -> str:
-    """Return the graph of the stages: an arrow from each to those that read what it writes."""
+    """Return the graph of the stages: an arrow from each to those that read its outputs."""
     pipe = pipeline.read(Path())
     lines = [
         f"  {name} --> {' & '.join(readers)}"
@@ -96,10 +94,9 @@ def stages() -> str:
         data = [dep for dep in stage.deps if not dep.startswith(("lenet/", "stages/", "requirements"))]
         cached = [path for path, is_cached in stage.outputs.items() if is_cached]
         tracked = [path for path, is_cached in stage.outputs.items() if not is_cached]
-        if len(tracked) > 1:
-            tracked = [f"{Path(tracked[0]).parent}/*{Path(tracked[0]).suffix}"]
+        tracked = sorted({path if path.endswith((".json", ".csv")) else "metrics/*.png" for path in tracked})
         rows.append([f"[{name}](../stages/{name}.py)", stage.desc, *map(code, (data, stage.params, cached, tracked))])
-    return tabulate(rows, ["stage", "", "reads", "params", "writes (DVC's cache)", "writes (Git)"], "github")
+    return table(rows, ["stage", "", "reads", "params", "writes (DVC's cache)", "writes (Git)"])
 
 
 def reruns() -> str:
@@ -115,33 +112,33 @@ def reruns() -> str:
         [code(group), *("runs" if stage in affected else "" for stage in pipe)]
         for affected, group in sorted(groups.items(), key=lambda item: [stage not in item[0] for stage in pipe])
     ]
-    return tabulate(rows, ["change", *pipe], "github")
+    return table(rows, ["change", *pipe])
 
 
 def experiment() -> str:
-    """Return what README's first experiment has changed."""
-    return console([("dvc metrics diff", printed("experiment"))])
+    """Return the metrics of README's first experiment beside those of the commit."""
+    return console(("dvc metrics diff", "experiment"))
 
 
 def show() -> str:
-    """Return how DVC lists README's first experiment."""
-    return console([(f"dvc exp show --only-changed --drop '{UNSHOWN}|Created'", printed("show"))])
+    """Return DVC's list with README's first experiment."""
+    return console(("dvc exp show --only-changed --drop m", "show"))
 
 
 def sweep() -> str:
-    """Return what is shown of the runs in docs/experiments.md."""
-    shown = f"dvc exp show --only-changed --hide-workspace --drop '{UNSHOWN}|Created|State|Executor'"
-    return console([(shown, printed("sweep")), ("python -m tools.compare", printed("compare"))])
+    """Return the tables of the runs in docs/experiments.md."""
+    show = f"dvc exp show --only-changed --hide-workspace --drop '{UNSHOWN}'"
+    return console((show, "sweep"), ("python -m tools.compare", "compare"))
 
 
 def speed() -> str:
-    """Return the table of what tools.bench has measured, from docs/speed.csv."""
+    """Return the measurements of tools.bench, from docs/speed.csv."""
     rows = []
     for row in pd.read_csv("docs/speed.csv").itertuples():
         spread = "" if row.n == 1 else f"{row.lowest:.3g} to {row.highest:.3g}"
         unit = "" if pd.isna(row.unit) else row.unit
         rows.append([row.measured, f"{row.median:.3g}", spread, unit])
-    return tabulate(rows, ["measured", "median", "range", "unit"], "github", disable_numparse=True)
+    return table(rows, ["measured", "median", "range", "unit"])
 
 
 def busy() -> str:
@@ -155,24 +152,22 @@ def busy() -> str:
         cells = rows.setdefault(row.beside, {"a fair share": f"{alone * max(1, (2 + others) / 2):.3g}"})
         ends = ["over 30" if end == float("inf") else f"{end:.3g}" for end in (row.lowest, row.highest)]
         cells[row.way] = " to ".join(dict.fromkeys(ends))
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return tabulate(table, ["beside", *table.columns], "github", disable_numparse=True)
+    return table_of(rows, "beside")
 
 
 def cost() -> str:
-    """Return the table of what a sweep costs, by the number of its experiments, from docs/fleet.csv."""
+    """Return the table of the costs of a sweep by the number of experiments, from docs/fleet.csv."""
     costs = pd.read_csv("docs/fleet.csv")
     costs[["runs", "what"]] = costs["measured"].str.split(" experiments: ", expand=True)
     rows: dict[str, dict[str, str]] = {}
     for row in costs.astype({"runs": int}).sort_values("runs", kind="stable").itertuples():
         value = f"{row.median:,.0f}" if row.median >= 100 else f"{row.median:.3g}"
         rows.setdefault(f"{row.what} ({row.unit})", {})[f"{row.runs:,} experiments"] = value
-    table = pd.DataFrame.from_dict(rows, orient="index").fillna("")
-    return tabulate(table, ["", *table.columns], "github", disable_numparse=True)
+    return table_of(rows, "")
 
 
 def ingredients() -> str:
-    """Return the table of what each ingredient of the recipe is worth, from the runs in docs/ingredients.csv."""
+    """Return the table of the value of each ingredient of the recipe, from the runs in docs/ingredients.csv."""
     runs = pd.read_csv("docs/ingredients.csv").query("typ != 'baseline'").set_index("train.seed")
     params = runs.filter(like="train.").rename(columns=lambda key: key.split(".")[-1])
     differs = params != params.mode().iloc[0]  # most runs have most of the recipe
@@ -187,104 +182,82 @@ def ingredients() -> str:
             cells += [f"{worth.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
         rows.append((worth.mean(), [ingredients or "nothing", *cells]))
     headers = ["without", "seeds", "validation accuracy", "worth", "95 % interval"]
-    return tabulate([cells for _, cells in sorted(rows)], headers, "github", disable_numparse=True)
+    return table([cells for _, cells in sorted(rows)], headers)
 
 
 def smoothing() -> str:
     """Return the table of runs with and without label smoothing, from docs/smoothing.csv."""
-    table = pd.read_csv("docs/smoothing.csv")
-    table = table[table["over"].str.startswith("train.seed").fillna(False)]
+    groups = pd.read_csv("docs/smoothing.csv").dropna(subset="over").groupby("train.label_smoothing")
     rows = []
-    for value, runs in table.groupby("train.label_smoothing"):
+    for value, runs in groups:
         accuracy, error = (
             runs[runs["metric"] == f"evaluate.val.{name}"].iloc[0] for name in ("accuracy", "calibration_error")
         )
         cells = [f"{accuracy['mean']:.2%} ± {accuracy['std']:.2%}", f"{error['mean']:.2%} ± {error['std']:.2%}"]
         behind = f"{accuracy['behind']:.3%} ({accuracy['behind_low']:.3%} to {accuracy['behind_high']:.3%})"
         rows.append([value, *cells, behind if accuracy["shared"] else ""])
-    headers = ["label smoothing", "accuracy", "calibration error", "behind"]
-    return tabulate(rows, headers, "github", disable_numparse=True)
+    return table(rows, ["label smoothing", "accuracy", "calibration error", "behind"])
 
 
 def gpu() -> str:
-    """Return what `make gpu` has printed."""
-    return console([("make gpu", printed("gpu"))])
+    """Return the output of `make gpu`."""
+    return console(("make gpu", "gpu"))
 
 
 def host() -> str:
-    """Return what a sweep has printed in which a host died."""
-    return console([("python -m tools.fleet run tcp://10.77.0.1:8786", printed("host"))])
+    """Return the output of a sweep in which a host died."""
+    return console(("python -m tools.fleet run tcp://10.77.0.1:8786", "host"))
 
 
-def printed(name: str) -> str:
-    """Return what a command has printed into the file `name` in docs/output."""
-    return (OUTPUT / f"{name}.txt").read_text().rstrip()
+def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
+    """Return a table in Markdown."""
+    return tabulate(rows, headers, "github", disable_numparse=True)
 
 
-def console(commands: Iterable[tuple[str, str]]) -> str:
-    """Return a block of commands, each with what it prints."""
-    lines = [f"$ {command}\n{output}" for command, output in commands]
+def table_of(rows: Mapping[str, Mapping[str, str]], header: str) -> str:
+    """Return a table in Markdown, from rows by name of cells by column."""
+    cells = pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(header).reset_index()
+    return table(cells.to_numpy(), list(cells))
+
+
+def console(*commands: tuple[str, str]) -> str:
+    """Return a block of commands, each with its output in the file of that name in docs/output."""
+    lines = [f"$ {command}\n{(OUTPUT / f'{name}.txt').read_text().rstrip()}" for command, name in commands]
     return "```console\n" + "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n```"
 
 
 def code(names: Iterable[str]) -> str:
-    """Return `names` as a list in the type of code."""
+    """Return `names` as a list, formatted as code."""
     return ", ".join(f"`{name}`" for name in names)
 
 
-BLOCKS = {
-    block.__name__: block
-    for block in (
-        headline,
-        metrics,
-        results,
-        recipes,
-        dag,
-        stages,
-        reruns,
-        experiment,
-        show,
-        sweep,
-        speed,
-        busy,
-        ingredients,
-        smoothing,
-        gpu,
-        cost,
-        host,
-    )
-}
+BLOCKS = [headline, metrics, results, recipes, dag, stages, reruns, experiment, show, sweep]
+BLOCKS += [speed, busy, ingredients, smoothing, gpu, cost, host]
 
 
 def filled(text: str) -> str:
-    """Return the page `text` with its blocks as they should be; raise PipelineError for one that can't be written."""
+    """Return the page `text` with its generated parts; raise PipelineError for one that can't be generated."""
+    blocks = {block.__name__: block for block in BLOCKS}
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
-        if name not in BLOCKS:
-            raise PipelineError(f"there is no block {name}, but {', '.join(BLOCKS)}")
+        if name not in blocks:
+            raise PipelineError(f"there is no block {name}, but {', '.join(blocks)}")
         try:
-            return f"<!-- {name} -->{match['line']}{BLOCKS[name]()}{match['line']}<!-- end -->"
+            return f"<!-- {name} -->{match['line']}{blocks[name]()}{match['line']}<!-- end -->"
         except (OSError, ValueError, KeyError) as error:
             raise PipelineError(f"the block {name} can't be written: {error}") from None
 
     return re.sub(r"<!-- (?P<name>\w+) -->(?P<line>\n?).*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
-def main() -> int:
-    """Write the pages, or with `--check` only name those that would change; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.docs", description="Write the parts of README.md and docs/.")
-    parser.add_argument("--check", action="store_true", help="only say which pages would change; 1 if any would")
-    options, changed = parser.parse_args(), False
+def main() -> None:
+    """Write the pages, and print which have changed."""
     for path in [Path("README.md"), *sorted(Path("docs").glob("*.md"))]:
         text = path.read_text()
-        new = filled(text)
-        if new != text:
-            changed = True
-            if not options.check:
-                path.write_text(new)
-            print(f"{path} is not what python -m tools.docs writes" if options.check else path)
-    return int(options.check and changed)
+        if (new := filled(text)) != text:
+            path.write_text(new)
+            print(path)
 
 
 if __name__ == "__main__":

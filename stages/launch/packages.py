@@ -1,4 +1,4 @@
-"""Whether the installed packages are those of a lock file."""
+"""Compare the installed packages with a lock file."""
 
 from importlib import metadata
 

@@ -1,6 +1,6 @@
-"""What a file of a data set is known by: `python -m tools.checksums FILE…` prints the lines of lenet/data/dataset.py.
+"""Describe the files of a data set: `python -m tools.dev.checksums FILE…` prints lines for lenet/data/dataset.py.
 
-A gzipped file is described as it is uncompressed.
+A gzipped file is described by its uncompressed content.
 """
 
 import gzip
@@ -9,7 +9,8 @@ import sys
 import zlib
 from pathlib import Path
 
-from lenet.errors import PipelineError, run
+from lenet.errors import PipelineError
+from stages.launch.errors import run
 
 
 def describe(path: Path) -> str:
@@ -26,7 +27,7 @@ def describe(path: Path) -> str:
 def main() -> None:
     """Print the line of each file that the command line names."""
     if not sys.argv[1:]:
-        raise PipelineError("name the files: python -m tools.checksums FILE…")
+        raise PipelineError("name the files: python -m tools.dev.checksums FILE…")
     print("\n".join([describe(Path(name)) for name in sys.argv[1:]]))
 
 

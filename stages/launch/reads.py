@@ -1,6 +1,6 @@
-"""Which files a process reads. Python tells of each that its own code opens.
+"""The files that a process reads, as far as Python opens them itself.
 
-What native code opens, and what a process started from here does, it does not see.
+Files that native code or a child process opens are not seen.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-# Where Python, its packages and the operating system have their files.
+# Where Python, its packages and the operating system keep their files.
 SYSTEM = [sys.prefix, sys.base_prefix, *(f"/{name}" for name in ("proc", "sys", "dev", "etc", "usr", "lib", "lib64"))]
 
 
@@ -17,20 +17,20 @@ def watch() -> set[str]:
     """Return a set to which the absolute path of every file is added that is opened for reading from now on."""
     opened: set[str] = set()
 
-    def hear(event: str, arguments: tuple[object, ...]) -> None:
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open":
             path, _, flags = arguments
             if isinstance(path, str | bytes | os.PathLike) and int(str(flags)) & os.O_ACCMODE != os.O_WRONLY:
                 opened.add(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - links are not followed
 
-    sys.addaudithook(hear)
+    sys.addaudithook(hook)
     return opened
 
 
 def undeclared(opened: Iterable[str], declared: Iterable[Path | str]) -> list[Path]:
-    """Return those of the files `opened` that are in none of the files and folders `declared`, nor the system's.
+    """Return the files among `opened` that are neither in the files and folders `declared` nor part of the system.
 
-    A compiled module counts as its source. What no longer exists, and what never did, does not count.
+    A compiled module counts as its source. Files that do not exist (any more) do not count.
     """
     allowed = [Path(place).absolute() for place in [*SYSTEM, *declared]]
     sources = {_source(path) for path in opened}

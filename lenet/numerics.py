@@ -1,7 +1,7 @@
-"""By which arithmetic results were made.
+"""Numerics: which device, instruction set, libraries and number of threads computed a result.
 
-Two runs of the same code, params, data and packages agree to the bit if their arithmetic does: that of the device, the
-instruction set, the libraries and the threads. It is known by a fingerprint: a hash of what fixed inputs give.
+Two runs of the same code, params, data and packages agree to the bit if their numerics do. Numerics are recognised by a
+fingerprint: a hash of the results for fixed inputs.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from lenet.model import LeNet5, predict
 
 
 def fingerprint(results: Iterable[Tensor]) -> str:
-    """Return 16 digits that stand for the bits of `results`, what fixed inputs gave."""
+    """Return a hash of the bits of `results`, 16 hexadecimal digits."""
     content = hashlib.sha256()
     for tensor in results:
         content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -25,7 +25,7 @@ def fingerprint(results: Iterable[Tensor]) -> str:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """Return what computes: the `device`, of a GPU its name and compute capability, and the versions that take part."""
+    """Return the device, for a GPU its name and compute capability, and the versions of PyTorch and Python."""
     name = device.type
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
@@ -35,21 +35,21 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def fixed_model(device: torch.device) -> LeNet5:
-    """Return an untrained LeNet-5 that has the same weights each time. No other random numbers change."""
+    """Return an untrained LeNet-5 with the same weights each time; PyTorch's random generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return LeNet5(0.1307, 0.3081).to(device)
 
 
 def fixed_images(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return `n` images of noise, uint8 n×1×28×28, and labels, int64 n: the same each time."""
+    """Return `n` images of noise, uint8 n×1×28×28, and labels, int64 n, the same each time."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
     return images.to(device), (torch.arange(n) % len(CLASSES)).to(device)
 
 
-def fingerprint_of_scoring(device: torch.device) -> str:
-    """Return the fingerprint of what `predict` and `cross_entropy` give on `device`."""
-    images, labels = fixed_images(1003, device)  # two whole batches and a short one
+def fingerprint_of_evaluation(device: torch.device) -> str:
+    """Return the fingerprint of `predict` and `cross_entropy` on `device`."""
+    images, labels = fixed_images(1003, device)  # two full batches and a short one
     logits = predict(fixed_model(device), images)
     return fingerprint([logits, logits.double().softmax(1), torch.tensor(cross_entropy(logits, labels))])

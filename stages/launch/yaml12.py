@@ -1,6 +1,6 @@
-"""Reading YAML as DVC reads it, by the rules of YAML 1.2: 1e-5 is a number, 010 is ten, `on` and 1:30 are strings.
+"""Read YAML as DVC does, by the rules of YAML 1.2: 1e-5 is a number, 010 is ten, `on` and 1:30 are strings.
 
-PyYAML alone follows YAML 1.1, where 1e-5 is a string, 010 is eight, `on` is true and 1:30 is ninety.
+PyYAML follows YAML 1.1, where 1e-5 is a string, 010 is eight, `on` is true and 1:30 is ninety.
 """
 
 import re
@@ -10,7 +10,7 @@ import yaml
 
 from lenet.errors import PipelineError
 
-# What a plain scalar must look like to be of the type, as in ruamel.yaml, which DVC uses; and how it may begin.
+# Type, pattern and possible first characters of a plain scalar, as in ruamel.yaml, which DVC uses.
 _FLOAT = (
     r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)|[-+]?\.[0-9_]+([eE][-+][0-9]+)?"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -23,7 +23,7 @@ _RULES = [
 
 
 class _Loader(yaml.CSafeLoader):
-    # Of PyYAML's own rules, those for null, dates and merged keys stay.
+    # PyYAML's own rules for null, dates and merged keys are kept.
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML declares it so
         first: [(tag, rule) for tag, rule in rules if tag.rpartition(":")[2] not in ("bool", "int", "float")]
         for first, rules in yaml.CSafeLoader.yaml_implicit_resolvers.items()
@@ -37,7 +37,7 @@ class _Loader(yaml.CSafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         for place, key in enumerate(keys):
             if key in keys[:place]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is duplicated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -47,15 +47,15 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
 def load(data: bytes, name: str) -> Any:
-    """Return what the YAML document `data` holds; raise PipelineError, which begins with `name`, if it is none."""
+    """Return the content of the YAML `data`; raise PipelineError, which begins with `name`, if it is invalid."""
     try:
         depth = 0
         for event in yaml.parse(data.decode(), yaml.CSafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > 100:  # PyYAML would crash on some thousand
-                raise yaml.YAMLError("it nests more than 100 deep")
+            if depth > 100:  # PyYAML crashes at some thousand
+                raise yaml.YAMLError("it is nested more than 100 levels deep")
         return yaml.load(data.decode(), _Loader)  # noqa: S506 - _Loader is a safe one
-    # Besides YAMLError, PyYAML lets through what Python says of a text such as 2001-99-99, !!bool maybe or [[[[…
+    # PyYAML also lets errors of Python through, for text such as 2001-99-99, !!bool maybe or [[[[…
     except (
         yaml.YAMLError,
         ValueError,
@@ -65,4 +65,4 @@ def load(data: bytes, name: str) -> Any:
         AttributeError,
         RecursionError,
     ) as error:
-        raise PipelineError(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+        raise PipelineError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None

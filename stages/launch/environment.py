@@ -1,0 +1,51 @@
+"""The environment of a stage: only listed variables of the user's reach it, so that no other can change a result."""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import NoReturn
+
+# The user's variables that are passed to every stage (* matches any characters). The only others are those of
+# stages/launch/numerics.py.
+PASSED = [
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("LANG", "LC_*", "TERM", "COLUMNS", "LINES"),
+    "STAGES_PROCESSOR",  # overrides stages/launch/numerics.py
+    "STAGES_STRICT",  # turns warnings of the guard into errors, as `make verify` and the tests do
+]
+# Network settings change no result either: the data set is verified by its checksums.
+PASSED_TO = {
+    "download": [
+        *("MNIST_MIRROR", "*_proxy", "*_PROXY", "npm_*", "NPM_*", "NODE_*"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    ],
+}
+
+
+def restart(stage: str, *arguments: str) -> NoReturn:
+    """Replace this process by `python -m stages` with `arguments`, in the environment of `stage`.
+
+    Changing os.environ would be too late for what Python itself and the C library have already read.
+    """
+    from stages.launch import numerics  # a dep: the guard hashes it before the stage's process imports it
+
+    patterns = PASSED + PASSED_TO.get(stage, [])
+    passed = {key: value for key, value in os.environ.items() if any(fnmatchcase(key, name) for name in patterns)}
+    # Ctrl-C stays pending until the new process is ready for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    # -s: no packages from the user's site directory; utf8: the same encoding everywhere.
+    command = [sys.executable, "-s", "-X", "utf8", "-m", "stages", *arguments]
+    os.execve(sys.executable, command, passed | numerics.environment())  # noqa: S606 - no shell is meant
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Give the stage an empty temporary folder, which is also matplotlib's, and remove it at the end."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp")) as folder:  # noqa: S108
+        tempfile.tempdir = folder
+        os.environ["MPLCONFIGDIR"] = folder  # matplotlib would otherwise read the user's configuration
+        yield

@@ -1,0 +1,28 @@
+"""How a command reports errors: one line for each on standard error, and an exit status."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from lenet.errors import PipelineError
+
+
+def exit_with(error: PipelineError | OSError) -> NoReturn:
+    """Print `error` to standard error, `error: ` before each line, and exit with its status (1 for an OSError)."""
+    for line in str(error).splitlines() or [type(error).__name__]:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(error.status if isinstance(error, PipelineError) else 1)
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and exit with the status that it returns, or report the error that it raises."""
+    try:
+        sys.exit(main())
+    except (PipelineError, OSError) as error:
+        exit_with(error)
+
+
+def not_a_script(file: str) -> NoReturn:
+    """Exit with an error that says how to run the stage in `file`: on its own it has no params and no guard."""
+    exit_with(PipelineError(f"a stage is started as: python -m stages {Path(file).stem}"))

@@ -1,0 +1,61 @@
+"""Marks: what a host and the submitter must have in common for an experiment to run there.
+
+The mark of a host and a device is `CODE LOCK DEVICE NUMERICS`: the hashes of the code in tools/fleet and of
+requirements.lock, and the fingerprint of the device's numerics. A worker offers each beginning of its marks as a
+resource of Dask's, and an experiment asks for one: a whole mark or, where any numerics will do, one without the last
+part. So the scheduler itself keeps experiments from the wrong hosts.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+# What it means if a host does not offer a beginning of that length.
+OBJECTIONS = (
+    "other code in tools/fleet: git pull there, and start the worker again",
+    "other packages in requirements.lock: git pull and make fleet there, and start the worker again",
+    "no GPU",
+    "other numerics, so other last bits: --any-numerics lets it take part",
+)
+
+
+def mark(device: str, numerics: str) -> str:
+    """Return the mark for this code and lock file; without `numerics`, the beginning that leaves them open."""
+    return " ".join([*_hashes(), device, numerics]).strip()
+
+
+@cache  # an update while this process runs does not change the code that it has loaded
+def _hashes() -> tuple[str, str]:
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    first, second = (
+        hashlib.sha256(content).hexdigest()[:8] for content in (code, Path("requirements.lock").read_bytes())
+    )
+    return first, second
+
+
+def _beginnings(wanted: str) -> list[str]:
+    parts = wanted.split()
+    return [" ".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def resources(cores: int, numerics: dict[str, str]) -> dict[str, float]:
+    """Return what a worker offers that has so many cores and, by their fingerprints, these devices."""
+    beginnings = [name for pair in numerics.items() for name in _beginnings(mark(*pair))]
+    return dict.fromkeys(["cores", *beginnings], float(cores)) | ({"gpu": 1.0} if "cuda" in numerics else {})
+
+
+def objection(offered: Iterable[str], wanted: str) -> str:
+    """Return why a host that offers this can't run what asks for the mark `wanted`; "" if it can."""
+    return next((why for part, why in zip(_beginnings(wanted), OBJECTIONS, strict=False) if part not in offered), "")
+
+
+def numerics(offered: Iterable[str], device: str) -> str:
+    """Return the fingerprint for `device` of a worker that offers this."""
+    return next(parts[3] for parts in map(str.split, offered) if len(parts) == 4 and parts[2] == device)
+
+
+def describe(offered: dict[str, float]) -> str:
+    """Return in words how many cores and GPUs a worker offers: `4 cores and 1 GPU`."""
+    words = [(offered.get(name, 0), word) for name, word in (("cores", "core"), ("gpu", "GPU"))]
+    return " and ".join(f"{number:.0f} {word}{'s' * (number != 1)}" for number, word in words if number)

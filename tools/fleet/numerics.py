@@ -1,0 +1,63 @@
+"""The numerics of this machine: `python -m tools.fleet.numerics` prints them as JSON.
+
+It is a program of its own because the environment variables that decide the last bits must be set before PyTorch is
+imported.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lenet.errors import PipelineError
+from stages.launch import params, pipeline
+from stages.launch.errors import run
+from stages.launch.numerics import environment
+from tools.git import reason
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine computes with; where the fingerprints of a device agree, so do the bits of all results."""
+
+    gpus: int
+    numerics: dict[str, str]  # the fingerprint for `cpu` and, if there is a GPU, for `cuda`
+
+
+def measure() -> Machine:
+    """Measure this machine, in the environment of a stage; raise PipelineError if that fails."""
+    command = [sys.executable, "-m", "tools.fleet.numerics"]
+    done = subprocess.run(command, env=os.environ | environment(), text=True, capture_output=True)
+    if done.returncode:
+        message = f"the numerics of this machine can't be measured: {reason(done.stderr).removeprefix('error: ')}"
+        raise PipelineError(message, status=2 if done.returncode == 2 else 1)
+    return Machine(**json.loads(done.stdout))
+
+
+def _fingerprint(device: str) -> str:
+    from lenet.compute import ComputeConfig, prepare
+    from lenet.numerics import fingerprint_of_evaluation
+    from lenet.training import TrainConfig, fingerprint_of_training
+
+    place = prepare(ComputeConfig.model_validate({"device": device, "threads": 1}))
+    # The fingerprint depends on the batch size alone; a fixed one lets hosts with other params agree.
+    train = params.check(pipeline.load(Path("params.yaml")), {"train": TrainConfig}, "params.yaml")["train"]
+    train = train.model_copy(update={"batch_size": 64})
+    both = fingerprint_of_evaluation(place) + fingerprint_of_training(train, place)
+    return hashlib.sha256(both.encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Print the fields of `Machine`."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    devices = ["cpu", "cuda"] if gpus else ["cpu"]
+    print(json.dumps({"gpus": gpus, "numerics": {device: _fingerprint(device) for device in devices}}))
+
+
+if __name__ == "__main__":
+    run(main)
