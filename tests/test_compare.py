@@ -162,7 +162,7 @@ def test_failed_and_queued_experiments_enter_no_mean(standin: Project):
     assert "waiting (queued)" in printed
 
     printed = standin.run("python", "-m", "tools.compare", "--all-commits", "train.number")
-    assert "\ncode " in printed  # there is a row for each of the two commits, too
+    assert " code " in printed  # there is a row for each of the two commits, too
 
     table = standin.run("bash", "-c", "python -m tools.compare train.number --format csv 2> /dev/null")
     assert pd.read_csv(io.StringIO(table))["n"].tolist() == [1, 1]
