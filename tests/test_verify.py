@@ -356,11 +356,11 @@ def test_a_stage_that_reads_what_dvc_yaml_does_not_list(project: Project, tmp_pa
     secret = project.root / "secret.txt"
     secret.write_text("0")
     project.edit("stages/stats.py", "    mean, std =", f"    Path({str(secret)!r}).read_text()\n    mean, std =")
-    project.edit("stages/stats.py", "from lenet.errors", "from pathlib import Path\n\nfrom lenet.errors")
+    project.edit("stages/stats.py", "from lenet.data", "from pathlib import Path\n\nfrom lenet.data")
     project.run("dvc", "repro", STAGES_STRICT="")
     done = ask(project)
     assert done.returncode == 1
-    assert f"error: the stage stats reads what its deps in dvc.yaml do not hold: {secret}" in done.stdout
+    assert f"error: the stage stats reads files that its deps in dvc.yaml do not list: {secret}" in done.stdout
 
 
 @pytest.mark.slow

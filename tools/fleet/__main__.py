@@ -47,7 +47,8 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Do what the command line says; return the exit status."""
     options = _options()
-    # asyncio turns SIGINT, but not SIGTERM, into an orderly end.
+    # asyncio turns SIGINT, but not SIGTERM, into an orderly end; a shell may have started this with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         from tools.fleet import cluster, sweep  # here, so that a missing package is reported in one line
