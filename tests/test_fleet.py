@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,7 +199,7 @@ def test_what_stops_a_host_stops_the_worker_of_each_gpu(tmp_path: Path):
     code += "from tools.fleet import __main__, cluster, numerics; cluster._check_host = lambda: None; "
     code += "cluster.measure = lambda: numerics.Machine(2, {'cpu': 'c', 'cuda': 'g'}); "
     code += f"sys.executable = '{tmp_path}/python'; run(__main__.main)"
-    process = subprocess.Popen(["python", "-c", code], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     wait_for(lambda: all((tmp_path / f"up{gpu}").exists() for gpu in (0, 1)))
     process.terminate()
     assert process.wait(30) == 130
