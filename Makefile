@@ -27,8 +27,8 @@ bench: .venv/runtime ## measure the speed of training; CSV=FILE also writes the 
 	$(VENV)/dvc repro --quiet
 	$(VENV)/python -m tools.bench $(CSV)
 
-# Where there is no .venv, but a python3 that has PyTorch and what is imported here, that one does: some machines with a
-# GPU can install nothing. It then needs data/mnist from elsewhere.
+# Without a .venv, a python3 that already has PyTorch and the packages below is used, because some GPU machines can't
+# install anything. data/mnist must then be provided.
 gpu: ## test training on a GPU and measure it; CSV=FILE also writes the table there
 	@python=$(PYTHON); \
 	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, tabulate, torch, yaml' 2> /dev/null; then \

@@ -29,7 +29,7 @@ def random_warps(n: int, size: int, config: AugmentConfig, generator: torch.Gene
     """Draw `n` affine maps for images of `size`×`size` pixels: float32 n×2×3.
 
     A map takes the coordinates of a pixel of the distorted image (see `coordinates`) to those in the original. It
-    rotates, scales and shears about the centre and then shifts, by amounts uniform in ± those of `config`.
+    rotates, scales and shears about the centre and then shifts, by random amounts up to those in `config`.
     """
     angle, scale, shear, *shift = (2 * torch.rand(5, n, generator=generator) - 1).unbind()
     angle = angle * math.radians(config.rotation)

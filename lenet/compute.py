@@ -19,8 +19,8 @@ class ComputeConfig(Config):
 def prepare(config: ComputeConfig) -> torch.device:
     """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU if there is one.
 
-    Environment variables that libraries read when they are loaded decide the last bits, too; they must be set before.
-    Raises PipelineError if the device is `cuda` and there is none.
+    The last bits also depend on environment variables that libraries read when they are loaded, so set those earlier.
+    Raises PipelineError if the device is `cuda` but there is no GPU.
     """
     # Training has threads of its own: lenet/parallel.py explains why.
     torch.set_num_threads(1)

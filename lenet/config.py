@@ -1,10 +1,10 @@
-"""The base of the config classes: each is a section of params.yaml, next to the function that it configures."""
+"""The base of the config classes. Each describes a section of params.yaml, next to the code that uses it."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """A section of params.yaml. Unknown, missing and mistyped keys and values out of range are refused.
+    """A section of params.yaml. Unknown or missing keys and values of the wrong type or out of range are rejected.
 
     1 is accepted as a `float`, but neither 1.0 nor true as an `int`, nor a string as a number. Fields have no defaults:
     all values are in params.yaml.

@@ -1,4 +1,4 @@
-"""Training steps as CUDA graphs: what a step does on the GPU, captured once and then launched as a whole.
+"""Training steps as CUDA graphs: the kernels of a step, captured once and then launched together.
 
 A step of LeNet-5 is some seventy kernels of a few microseconds each. Launching them one by one from Python takes
 several times as long as running them.
@@ -11,7 +11,7 @@ from lenet.steps import Steps
 
 
 class CapturedSteps:
-    """Does what `steps` does, faster, with one graph for each batch size. `steps` must be on a GPU.
+    """A faster replacement for `steps`, with one graph for each batch size. The model must be on a GPU.
 
     The logits that it returns are overwritten by the next call.
 
@@ -24,7 +24,7 @@ class CapturedSteps:
 
     def __call__(self, lr: Tensor, index: Tensor, warps: Tensor | None) -> Tensor:
         """Take a step, as `Steps.__call__` does."""
-        if self.steps.optimizer.name == "adagrad":  # PyTorch's counts its steps on the CPU
+        if self.steps.optimizer.name == "adagrad":  # it counts its steps on the CPU, which no graph can capture
             return self.steps(lr, index, warps)
         given = [lr, index] if warps is None else [lr, index, warps]
         if len(index) not in self.graphs:
@@ -36,14 +36,14 @@ class CapturedSteps:
         return logits
 
     def capture(self, inputs: list[Tensor]) -> tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]:
-        """Return the graph of a step that reads `inputs`, these inputs, and the logits that it writes.
+        """Capture a step; return its graph, the `inputs` that it reads, and the logits that it writes.
 
-        The weights and the optimiser's state are the same afterwards as before.
+        The weights and the optimiser's state are left unchanged.
         """
         state = [*self.steps.model.state_dict().values(), *self.steps.optimizer.state]
         before = [tensor.clone() for tensor in state]
         arguments = inputs if len(inputs) == 3 else [*inputs, None]
-        # A first step outside the graph, for libraries to choose their kernels.
+        # Warm up outside the graph, because libraries choose their kernels in the first step.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

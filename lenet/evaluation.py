@@ -42,7 +42,7 @@ def confidences(logits: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def confusion(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return how often each class was predicted for each: int, a row for each actual class, both arrays being int N."""
+    """Return the confusion matrix, int, with a row for each actual class; both arrays are int N."""
     counts = np.zeros((len(CLASSES), len(CLASSES)), int)
     np.add.at(counts, (actual, predicted), 1)
     return counts
@@ -55,7 +55,7 @@ def misread(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, config: EvaluateConfig) -> Reliability:
-    """Bin predictions by `confidence` (float N, 0 to 1); return the means of it and of `correct` (bool N) in each bin.
+    """Bin predictions by `confidence` (float N, 0 to 1); return each bin's mean confidence and accuracy.
 
     The M = `calibration_bins` bins are (0, 1/M], (1/M, 2/M] and so on (Guo et al., "On Calibration of Modern Neural
     Networks", 2017, section 2).

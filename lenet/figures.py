@@ -187,7 +187,7 @@ def calibration(bins: Reliability) -> Figure:
     diagram, histogram = figure.subplots(1, 2)
     counts, confidence, accuracy = (values[bins.counts > 0] for values in bins)
     colours = [to_rgba(BLUE, alpha) for alpha in opacity(counts)]
-    words = "accuracy and its 95% interval: the fewer images, the fainter"
+    words = "accuracy with its 95% interval, fainter for fewer images"
     diagram.plot([0, 1], [0, 1], color="0.5", linestyle="--", label="perfect calibration")
     diagram.plot([], [], "o-", color=BLUE, label=words)
     diagram.scatter(confidence, accuracy, color=colours)
@@ -224,7 +224,7 @@ def filters(image: np.ndarray, c1: np.ndarray, maps: np.ndarray) -> Figure:
         _place(axes, response, left, 38, 28)
         for (row, column), value in np.ndenumerate(kernel if name in SOBEL else np.empty((0, 0))):
             _write(axes, left + cell * (column + 0.5), 8 + cell * (row + 0.5), f"{value:g}")
-    words = "Orange is negative, grey is 0 and blue is positive, on a separate scale for each panel, before ReLU."
+    words = "Responses before ReLU: orange is negative, grey is 0, blue is positive. Each panel has its own scale."
     _write(axes, 0, 71, words, ha="left")
     words = "A kernel whose weights are mostly negative responds to blank paper, which is negative once standardised."
     _write(axes, 0, 76, words, ha="left")
@@ -262,7 +262,7 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray], probabilities
         "Grey is 0 and blue is positive, on a separate scale for each map."
     )
     _write(axes, edge + 36, 14, words, ha="left", linespacing=1.4)
-    axes.set_title(f"One {ITEM} on its way through the network")
+    axes.set_title(f"The activations of each layer for one {ITEM}")
     return figure
 
 
@@ -293,8 +293,8 @@ def _sheet(width: int, height: int) -> tuple[Figure, Axes]:
 def _fit(figure: Figure, axes: Axes, width: int, height: int) -> None:
     """Give `axes` a coordinate system of `width` × `height` units with the origin at the upper left.
 
-    A unit is a whole number of screen pixels, so all pixels of an image are drawn in the same size. The resolution is
-    known only when the figure is drawn.
+    A unit is a whole number of screen pixels, so that all pixels of an image are drawn at the same size. It is computed
+    when the figure is drawn, because only then is the resolution known.
     """
 
     def place(*_: object) -> Bbox:
@@ -321,6 +321,6 @@ def _place(axes: Axes, image: np.ndarray, left: float, top: float, width: float)
 
 
 def _write(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
-    """Write `words` on `axes`, centred at (x, y) unless `style` says otherwise; the layout takes no account of them."""
+    """Write `words` on `axes`, centred at (x, y) unless `style` says otherwise; the layout ignores them."""
     options: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
     axes.text(x, y, words, **options | style)

@@ -46,7 +46,7 @@ def _ink(image: np.ndarray) -> np.ndarray:
     paper = ndimage.grey_closing(image, max(3, max(image.shape) // 3), mode="nearest")
     ink = paper - image
     if ink.max() < _CONTRAST:
-        raise PipelineError("shows no ink: dark on light paper, or light on dark")
+        raise PipelineError("shows no ink (dark on light paper or light on dark paper)")
     ink = ((ink / ink.max() - 0.15) / 0.7).clip(0, 1)
     pieces, n = ndimage.label(ink, np.ones((3, 3)))
     sizes = ndimage.sum_labels(ink, pieces, range(1, n + 1))

@@ -16,7 +16,7 @@ from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
 from lenet.parallel import Threads
 
-# Images in a forward pass: enough to keep the CPU busy, few enough for the activations to stay in its cache.
+# Images per forward pass: enough to keep the CPU busy, few enough for the activations to fit in its cache.
 _BATCH = 500
 
 
@@ -55,10 +55,10 @@ class LeNet5(nn.Module):
         c1 = F.relu(self.C1(self.standardise(images)))  # N×6×28×28
         s2 = F.max_pool2d(c1, 2)  # N×6×14×14
         # On a GPU, cuDNN's deterministic gradient of C3 took a quarter of a training step.
-        c3 = F.relu(_product(self.C3, s2) if s2.is_cuda else self.C3(s2))  # N×16×10×10
+        c3 = F.relu(_convolution_as_product(self.C3, s2) if s2.is_cuda else self.C3(s2))  # N×16×10×10
         s4 = F.max_pool2d(c3, 2)  # N×16×5×5
-        # C5's kernel covers its whole input: the convolution is a matrix product, and much faster as one.
-        c5 = F.relu(F.linear(rows(s4), rows(self.C5.weight), self.C5.bias))  # N×120
+        # C5's kernel covers its whole input, so the convolution is a matrix product.
+        c5 = F.relu(F.linear(flatten_channels_last(s4), flatten_channels_last(self.C5.weight), self.C5.bias))  # N×120
         f6 = F.relu(self.F6(c5))  # N×84
         f7 = self.F7(f6)  # N×10
         return {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "C5": c5, "F6": f6, "F7": f7}
@@ -68,14 +68,14 @@ class LeNet5(nn.Module):
         return (images / 255 - self.mean) / self.std
 
 
-def _product(layer: nn.Conv2d, images: Tensor) -> Tensor:
+def _convolution_as_product(layer: nn.Conv2d, images: Tensor) -> Tensor:
     """Return `layer(images)`, for a layer without padding, as a matrix product of all 5×5 patches and the kernels."""
     patches = images.permute(0, 2, 3, 1).unfold(1, 5, 1).unfold(2, 5, 1)  # N×H×W×C×5×5
     product = F.linear(patches.flatten(3), layer.weight.flatten(1), layer.bias)
     return product.permute(0, 3, 1, 2)
 
 
-def rows(tensor: Tensor) -> Tensor:
+def flatten_channels_last(tensor: Tensor) -> Tensor:
     """Return `tensor` (N×C×H×W, channels_last) as a matrix of N rows in its memory order, without a copy."""
     return tensor.permute(0, 2, 3, 1).flatten(1)
 
@@ -83,7 +83,7 @@ def rows(tensor: Tensor) -> Tensor:
 def predict(model: nn.Module, images: Tensor, threads: int = 1) -> Tensor:
     """Return the logits of `model` in eval mode, float32 N×10, for `images`, N×1×28×28.
 
-    The mode of the model is the same afterwards, and the result does not depend on the number of CPU `threads`.
+    The mode of the model is restored afterwards. The result does not depend on the number of CPU `threads`.
     """
     training = model.training
     model.eval()
@@ -95,7 +95,7 @@ def predict(model: nn.Module, images: Tensor, threads: int = 1) -> Tensor:
 def to_bytes(model: LeNet5) -> bytes:
     """Return the parameters and buffers of `model` as a safetensors file; equal tensors give equal bytes.
 
-    The format has no code in it, so such a file is safe to open.
+    The format cannot contain code, so the file is safe to open.
     """
     return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
 
@@ -103,7 +103,7 @@ def to_bytes(model: LeNet5) -> bytes:
 def from_bytes(data: bytes, name: str) -> LeNet5:
     """Return the model in `data`, a file as `to_bytes` writes it, on the CPU and in eval mode.
 
-    Raises PipelineError, which begins with `name`, if `data` is not a LeNet5 with finite weights.
+    Raises PipelineError, with a message that begins with `name`, if `data` is not a LeNet5 with finite weights.
     """
     try:
         tensors = safetensors.torch.load(data)

@@ -1,7 +1,7 @@
-"""Numerics: which device, instruction set, libraries and number of threads computed a result.
+"""Numerics: the device, instruction set, libraries and number of threads that a result was computed with.
 
-Two runs of the same code, params, data and packages agree to the bit if their numerics do. Numerics are recognised by a
-fingerprint: a hash of the results for fixed inputs.
+Two runs of the same code, params, data and packages agree to the bit if they have the same numerics. A fingerprint, a
+hash of the results for fixed inputs, identifies the numerics.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def fixed_model(device: torch.device) -> LeNet5:
-    """Return an untrained LeNet-5 with the same weights each time; PyTorch's random generator is left as it is."""
+    """Return an untrained LeNet-5 with fixed weights, without changing the state of PyTorch's random generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return LeNet5(0.1307, 0.3081).to(device)
 
 
 def fixed_images(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return `n` images of noise, uint8 n×1×28×28, and labels, int64 n, the same each time."""
+    """Return `n` fixed images of noise, uint8 n×1×28×28, and fixed labels, int64 n."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
     return images.to(device), (torch.arange(n) % len(CLASSES)).to(device)

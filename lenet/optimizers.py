@@ -1,7 +1,7 @@
 """PyTorch's optimisers in their functional form.
 
-They compute what `torch.optim.SGD`, `Adam`, `AdamW`, `Adagrad` and `RMSprop` compute, to the bit. Creating an object of
-these classes imports PyTorch's compiler, which takes a second, and several on a machine with a GPU.
+They give the same results as `torch.optim.SGD`, `Adam`, `AdamW`, `Adagrad` and `RMSprop`, to the bit. Those classes are
+not used because creating one imports PyTorch's compiler, which takes a second, or several on a machine with a GPU.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,17 @@ from torch.optim.sgd import sgd
 
 
 class Optimizer:
-    """Updates `weights` in place from their gradients, with PyTorch's defaults for what is not given.
+    """Updates `weights` in place from their gradients, with PyTorch's defaults for all other options.
 
     `name` is a choice of `train.optimizer`; only sgd and rmsprop use `momentum`. `state`, all zeros at first, is on the
-    device of the weights, so that a CUDA graph can update it. PyTorch's Adagrad counts its steps on the CPU instead.
+    device of the weights, so that a CUDA graph can update it, except that PyTorch's Adagrad counts steps on the CPU.
     """
 
     def __init__(self, weights: Sequence[Tensor], name: str, momentum: float, weight_decay: float) -> None:
         self.weights, self.name = list(weights), name
         self.momentum, self.weight_decay = momentum, weight_decay
         device = "cpu" if name == "adagrad" else self.weights[0].device
+        # Momentum buffers, or Adam's averages of the gradients; and averages (of Adagrad sums) of their squares.
         self.averages = [torch.zeros_like(weight) for weight in weights]
         self.squares = [torch.zeros_like(weight) for weight in weights]
         self.steps = [torch.zeros((), device=device) for _ in weights]
@@ -33,13 +34,14 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor) -> None:
-        """Take a step against `gradients`, one for each weight and of its memory layout, with the learning rate `lr`.
+        """Update the weights with the learning rate `lr`; `gradients` has one for each weight, with the same strides.
 
-        On a GPU, `lr` is a tensor there, so that a CUDA graph reads a new one each time.
+        On a GPU, `lr` is a tensor there, so that a CUDA graph reads its current value at each replay.
         """
         options: dict[str, Any]
         weights, g, m, v, steps = self.weights, list(gradients), self.averages, self.squares, self.steps
         on_gpu, momentum, decay = weights[0].is_cuda, self.momentum, self.weight_decay
+        # The empty lists are for the state of amsgrad (Adam) and centered (RMSprop), which are off.
         match self.name:
             case "sgd":
                 options = {"dampening": 0, "nesterov": False, "maximize": False}

@@ -12,7 +12,7 @@ import torch
 
 
 class Threads:
-    """A pool of `n` threads including the calling one; on a GPU there is only that one."""
+    """A pool of `n` threads, including the calling thread; on a GPU, only the calling thread is used."""
 
     def __init__(self, n: int, device: torch.device) -> None:
         self.n = n if device.type == "cpu" else 1

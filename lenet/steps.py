@@ -13,7 +13,7 @@ from lenet.parallel import Threads
 
 
 class Steps:
-    """Training steps of `model`, in place, on batches of `images` (uint8 N×1×28×28) and `labels` (int64 N).
+    """Takes training steps: updates `model` in place on batches of `images` (uint8 N×1×28×28) and `labels` (int64 N).
 
     On a CPU, each of `threads` computes the gradient of a part of the batch.
     """
@@ -28,13 +28,14 @@ class Steps:
     def __call__(self, lr: float | Tensor, index: Tensor, warps: Tensor | None) -> Tensor:
         """Take a step on the images at `index` (int64 B), distorted by `warps` (float32 B×2×3; None: not distorted).
 
-        Returns the logits before the step, float32 B×10. `lr` is the learning rate, on a GPU as a tensor there.
+        Returns the logits before the step, float32 B×10. `lr`, the learning rate, is a tensor on a GPU.
         """
         n = self.threads.n
         parts = self.threads.map(
             self.gradient, index.chunk(n), repeat(None) if warps is None else warps.chunk(n), repeat(len(index))
         )
         logits, gradients = zip(*parts, strict=True)
+        # Not sum(shares), which starts with 0 and so adds once more.
         self.optimizer.step([sum(shares[1:], shares[0]) for shares in zip(*gradients, strict=True)], lr)
         return torch.cat(logits)
 
@@ -51,5 +52,5 @@ class Steps:
 
 
 def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
-    """Return `gradient` with the strides of `weight`: fused optimisers go through both as they lie in memory."""
+    """Return `gradient` with the strides of `weight`, because fused optimisers traverse both in memory order."""
     return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)

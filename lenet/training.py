@@ -1,4 +1,4 @@
-"""Training: the learning rate schedule, and a loop over epochs of batches of distorted images."""
+"""Training: the learning rate schedule and the training loop."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from lenet.numerics import fingerprint, fixed_images, fixed_model
 from lenet.optimizers import Optimizer
 from lenet.steps import Steps
 
-# Takes a step with a learning rate on the images at an index, distorted by warps, and returns the logits before it.
+# step(lr, index, warps) trains on the images at `index`, distorted by `warps`; returns their logits before the update.
 Step = Callable[[Any, Tensor, Tensor | None], Tensor]
 
 
@@ -43,7 +43,7 @@ class TrainConfig(Config):
     def _check(self) -> Self:
         if self.momentum and self.optimizer not in ("sgd", "rmsprop"):
             raise ValueError(
-                f"train.momentum is {self.momentum:g}, but train.optimizer is {self.optimizer}, which takes none: "
+                f"train.momentum is {self.momentum:g}, but train.optimizer is {self.optimizer}, which uses none: "
                 "set train.momentum to 0, or train.optimizer to sgd or rmsprop"
             )
         return self
@@ -53,9 +53,8 @@ class Epoch(NamedTuple):
     """The learning curves' values after an epoch.
 
     `epoch` counts from 1; `lr` is the learning rate of its last step. `train_loss` and `train_accuracy` are means over
-    the epoch's images, distorted, with the logits from just before the step that trains on them. `val_loss` and
-    `val_accuracy` are those of the model after the epoch, or None without validation images. Losses are mean
-    cross-entropies in nats.
+    the epoch's distorted images, each scored just before the step that trains on it. `val_loss` and `val_accuracy` are
+    computed after the epoch; they are None without validation images. Losses are mean cross-entropies in nats.
     """
 
     epoch: int
@@ -69,8 +68,8 @@ class Epoch(NamedTuple):
 def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
     """Return the factor by which the schedule multiplies `lr` in step `step`, from 0 to `steps` - 1.
 
-    It rises linearly to 1 over the first `warmup` of the steps. Then it stays there (constant) or falls to 0, which it
-    would reach one step after the last, along a straight line (linear) or half a cosine wave (cosine).
+    It rises linearly to 1 over the first `warmup` of the steps (a fraction). Then it stays at 1 (constant), or decays
+    along a straight line (linear) or half a cosine (cosine) that reaches 0 one step after the last.
     """
     warmup_steps = config.warmup * steps
     if step < warmup_steps:
@@ -80,7 +79,7 @@ def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def new_step(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConfig, threads: int = 1) -> Step:
-    """Return a function that trains `model` in place, one step per call, as `Steps` does; on a GPU with CUDA graphs."""
+    """Return a callable that trains `model` in place, one step per call, using CUDA graphs on a GPU."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = Optimizer(weights, config.optimizer, config.momentum, config.weight_decay)
     steps = Steps(model, optimizer, images, labels, threads)
@@ -99,37 +98,40 @@ def fit(
     """Train `model` in place on `images` (uint8 N×1×28×28) and `labels` (int64 N); yield an `Epoch` after each epoch.
 
     All tensors are on one device, and nothing is copied from or to a GPU within an epoch. Random numbers are drawn on
-    the CPU, so that a seed means the same on every device. Each number of CPU `threads` rounds differently. Raises
+    the CPU, so that a seed gives the same numbers on every device. The last bits depend on `threads` (on a CPU). Raises
     PipelineError if a batch is larger than the training set, or (status 1) after an epoch with a non-finite loss.
     """
-    n, size, steps = len(images), config.batch_size, math.ceil(len(images) / config.batch_size)
+    n, size = len(images), config.batch_size
     if size > n:
         raise PipelineError(
-            f"train.batch_size is {size}, but only {n} images train: set it to {n} or less, or raise split.folds"
+            f"train.batch_size is {size}, but training has {n} images: set it to {n} or less, or raise split.folds"
         )
-    generator = torch.Generator().manual_seed(config.seed)
-    lrs = [config.lr * lr_factor(step, config.epochs * steps, config) for step in range(config.epochs * steps)]
-    lrs_there = torch.tensor(lrs, device=images.device) if images.is_cuda else lrs
+    epoch_steps = math.ceil(n / size)
+    total_steps = config.epochs * epoch_steps
+    lrs = [config.lr * lr_factor(step, total_steps, config) for step in range(total_steps)]
+    lrs_on_device = torch.tensor(lrs, device=images.device) if images.is_cuda else lrs
     model.train()
-    step = new_step(model, images, labels, config, threads)
-    drawn = _draw(images, config, generator)
-    for first in range(0, len(lrs), steps):
-        order, *warps = (tensor.to(images.device) for tensor in drawn)
-        logits = _train_epoch(step, lrs_there[first : first + steps], size, order, *warps)
-        drawn = _draw(images, config, generator)  # while a GPU is still computing
+    train_step = new_step(model, images, labels, config, threads)
+    generator = torch.Generator().manual_seed(config.seed)
+    sample = _sample(images, config, generator)
+    for epoch in range(config.epochs):
+        first, end = epoch * epoch_steps, (epoch + 1) * epoch_steps
+        order, *warps = (tensor.to(images.device) for tensor in sample)
+        logits = _train_epoch(train_step, lrs_on_device[first:end], size, order, *warps)
+        sample = _sample(images, config, generator)  # while a GPU is still computing
         _check_finite(logits, labels[order], first, config)
         train = cross_entropy(logits, labels[order]), accuracy(logits, labels[order])
-        # The loss of the last step is from before it, so check the model that the step made, too.
-        last = order[(steps - 1) * size :]
-        checked = (val_images, val_labels) if len(val_images) else (images[last], labels[last])
+        # Each step's loss was computed before its update, so also check the model after the last step.
+        last_batch = order[(epoch_steps - 1) * size :]
+        checked = (val_images, val_labels) if len(val_images) else (images[last_batch], labels[last_batch])
         loss, score = _evaluate(model, *checked, threads)
         if not math.isfinite(loss):
-            raise _diverged("after", first + steps, loss, config)
+            raise _diverged("after", end, loss, config)
         val = (loss, score) if len(val_images) else (None, None)
-        yield Epoch(first // steps + 1, lrs[first + steps - 1], *train, *val)
+        yield Epoch(epoch + 1, lrs[end - 1], *train, *val)
 
 
-def _draw(images: Tensor, config: TrainConfig, generator: torch.Generator) -> list[Tensor]:
+def _sample(images: Tensor, config: TrainConfig, generator: torch.Generator) -> list[Tensor]:
     """Draw the random numbers of an epoch, on the CPU: the order of the images and, if there are any, their warps."""
     n, size = len(images), images.shape[-1]
     order = torch.randperm(n, generator=generator)
@@ -137,9 +139,9 @@ def _draw(images: Tensor, config: TrainConfig, generator: torch.Generator) -> li
 
 
 def _train_epoch(
-    step: Step, lrs: Sequence[float] | Tensor, batch_size: int, order: Tensor, warps: Tensor | None = None
+    train_step: Step, lrs: Sequence[float] | Tensor, batch_size: int, order: Tensor, warps: Tensor | None = None
 ) -> Tensor:
-    """Take a step with each of `lrs`; return the logits of all images before the step that trains on them, in order."""
+    """Take a step with each of `lrs`; return the logits of each image before the step that trains on it, in `order`."""
     logits = torch.empty(len(order), len(CLASSES), device=order.device)
     batches = zip(
         *(lrs, order.split(batch_size), repeat(None) if warps is None else warps.split(batch_size)),
@@ -147,7 +149,7 @@ def _train_epoch(
         strict=False,
     )
     for lr, index, warp, place in batches:
-        place.copy_(step(lr, index, warp))
+        place.copy_(train_step(lr, index, warp))
     return logits
 
 
@@ -174,8 +176,7 @@ def _diverged(when: str, step: int, loss: float, config: TrainConfig) -> Pipelin
 def fingerprint_of_training(config: TrainConfig, device: torch.device, threads: int = 1) -> str:
     """Return the fingerprint of training on `device`: of two steps on fixed images, in the batch size of `config`.
 
-    It depends on none of the other params that are set below, so that runs with another learning rate or seed can be
-    compared.
+    All other params are fixed below, so that a different learning rate or seed does not change the fingerprint.
     """
     distortions = {"rotation": 10, "shift": 2, "scale": 0.1, "shear": 0.1}
     fixed = {

@@ -23,37 +23,37 @@ def main() -> None:
     # Ctrl-C prints no traceback, not even during imports; 130 is the status that shells report for it.
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
-    words = [word for word in sys.argv[1:] if word != RESTARTED]
+    names = [word for word in sys.argv[1:] if word != RESTARTED]
     stages = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
     try:
-        if len(words) != 1 or words[0] not in stages:
-            given = repr(" ".join(words)) if words else "nothing"
-            raise PipelineError(f"python -m stages is followed by {given}, but must be by one of {', '.join(stages)}")
+        if len(names) != 1 or names[0] not in stages:
+            given = repr(" ".join(names)) if names else "nothing"
+            raise PipelineError(f"python -m stages takes one of {', '.join(stages)}, not {given}")
         if Path.cwd() != ROOT:
-            raise PipelineError(f"python -m stages was started in {Path.cwd()}, but must be in {ROOT}: go there first")
+            raise PipelineError(f"python -m stages must be run in {ROOT}, not in {Path.cwd()}")
         if RESTARTED not in sys.argv:
-            environment.restart(words[0], RESTARTED, words[0])
-        run(words[0])
+            environment.restart(names[0], RESTARTED)
+        run(names[0])
     except (PipelineError, OSError) as error:
         exit_with(error)
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lenet", "stages"):
             raise
-        message = f"{sys.executable} has no package {error.name}: type source .venv/bin/activate first, or use make"
+        message = f"{sys.executable} can't find {error.name}: run source .venv/bin/activate first, or use make"
         exit_with(PipelineError(message))
 
 
 def run(name: str) -> None:
     """Run the stage `name` in this process."""
-    # Here, because a missing package is reported by main.
+    # Imported here so that main can report a missing package.
     from stages.launch import params, pipeline
     from stages.launch.guard import guard
 
     if sys.stdout:
-        cast(Any, sys.stdout).reconfigure(line_buffering=True)  # each line appears at once, in a log file, too
+        cast(Any, sys.stdout).reconfigure(line_buffering=True)  # show each line immediately, even in a log file
     stages = pipeline.read(Path())
     if name not in stages:
-        raise PipelineError(f"dvc.yaml has no stage {name}, but {', '.join(stages)}: add it there")
+        raise PipelineError(f"dvc.yaml has no stage {name}: add it (it has {', '.join(stages)})")
     with guard(name, stages[name]) as sections, environment.scratch():
         function = getattr(importlib.import_module(f"stages.{name}"), "main", None)
         if function is None:

@@ -16,7 +16,7 @@ def main() -> None:
         raise PipelineError(f"{mnist.FOLDER} is not a folder: move it elsewhere")
     mnist.FOLDER.mkdir(parents=True, exist_ok=True)
     if strangers := sorted(path.name for path in mnist.FOLDER.iterdir() if path.name not in FILES or path.is_dir()):
-        raise PipelineError(f"{mnist.FOLDER} holds {', '.join(strangers)}, which is not {TITLE}'s: move it elsewhere")
+        raise PipelineError(f"{mnist.FOLDER} contains {', '.join(strangers)}, not part of {TITLE}: move it elsewhere")
     missing = [name for name in FILES if not _is_valid(mnist.FOLDER / name)]
     for name in missing:  # never leave an invalid file where the next stage would read it
         (mnist.FOLDER / name).unlink(missing_ok=True)
@@ -47,13 +47,13 @@ def _fetch(names: list[str]) -> None:
                 print(f"{mnist.FOLDER / name} from {source}")
                 missing.remove(name)
         except PipelineError as error:
-            print(f"not from {source}: {error}")
+            print(f"failed: {source}: {error}")
             failures.append(f"{source}: {error}")
         if not missing:
             return
     raise PipelineError(
         f"no source has {', '.join(missing)}. Tried: {'; '.join(failures)}. "
-        f"Fetch the files of {TITLE} (plain or .gz) by any means into a folder outside {mnist.FOLDER}, "
+        f"Download the files of {TITLE} (plain or .gz) by other means into a folder outside {mnist.FOLDER}, "
         "set MNIST_MIRROR to its absolute path and run again",
         status=1,
     )

@@ -18,7 +18,7 @@ def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
     figures.use_defaults()
     train, test = mnist.read("train"), mnist.read("t10k")
     if plot.digit >= len(test.images):
-        raise PipelineError(f"plot.digit is {plot.digit}, but there are {len(test.images)} test images, from 0")
+        raise PipelineError(f"plot.digit is {plot.digit}, but there are only {len(test.images)} test images")
     digit, label = test.images[plot.digit], test.labels[plot.digit]
     predicted = predictions.read()
     correct = predicted["actual"] == predicted["predicted"]

@@ -1,4 +1,4 @@
-"""Stage report: write the page on the run, in which the network reads what a visitor draws."""
+"""Stage report: write an HTML report on the run, in which you can draw a digit for the network."""
 
 from pathlib import Path
 from typing import Any

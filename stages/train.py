@@ -24,18 +24,19 @@ def main(split: SplitConfig, compute: ComputeConfig, train: TrainConfig) -> None
     digits = mnist.read("train")
     images = torch.tensor(digits.images, device=device).unsqueeze(1)  # N×1×28×28
     labels = torch.tensor(digits.labels, device=device).long()
-    fit_on, val = (torch.from_numpy(index).to(device) for index in folds.split(len(images), split))
+    train_index, val_index = (torch.from_numpy(index).to(device) for index in folds.split(len(images), split))
 
     numerics = fingerprint_of_training(train, device, compute.threads)
     print(*(f"{name} {value}" for name, value in (machine(device) | {"numerics": numerics}).items()), sep=", ")
     torch.manual_seed(train.seed)
     lenet5 = LeNet5(*stats.read()).to(device)
     epochs = []
-    rows = fit(lenet5, images[fit_on], labels[fit_on], images[val], labels[val], train, compute.threads)
-    # `disable=None`: no bar where the output is no terminal; the lines are the same in both.
+    train_set, val_set = ((images[index], labels[index]) for index in (train_index, val_index))
+    rows = fit(lenet5, *train_set, *val_set, train, compute.threads)
+    # `disable=None`: no bar unless the output is a terminal. The lines are printed either way.
     for row in tqdm(rows, total=train.epochs, unit="epoch", disable=None, leave=False):
         epochs.append(row)
-        history.write(pd.DataFrame(epochs))  # after each epoch, for those who watch the file
+        history.write(pd.DataFrame(epochs))  # after each epoch, so that it can be watched
         tqdm.write(_line(row, train.epochs))
 
     model.write(lenet5)

@@ -96,14 +96,14 @@ def test_one_run_has_no_spread_and_a_missing_metric_no_part():
 
 def test_an_unknown_metric():
     params, metrics = values(**{"m.loss": [1.0]})
-    with pytest.raises(PipelineError, match=r"no run has the metric m\.accuracy, but m\.loss"):
+    with pytest.raises(PipelineError, match=r"no run has the metric m\.accuracy; there are: m\.loss"):
         compare.summarise(params, metrics, ["m.accuracy"])
 
 
 def test_a_mistake_is_one_line(standin: Project):
     done = standin.try_run("python", "-m", "tools.compare", "train.speed")
     assert done.returncode == 2
-    assert done.stdout.startswith("error: no run has the metric train.speed, but ")
+    assert done.stdout.startswith("error: no run has the metric train.speed; there are: ")
     assert done.stdout.count("\n") == 1
 
 

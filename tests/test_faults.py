@@ -47,12 +47,12 @@ MISTAKES = {
     "a batch larger than the training set": (
         "train",
         ("batch_size: 8 ", "batch_size: 161 "),
-        "error: train.batch_size is 161, but only 160 images train: set it to 160 or less, or raise split.folds",
+        "error: train.batch_size is 161, but training has 160 images: set it to 160 or less, or raise split.folds",
     ),
     "a digit beyond the test set": (
         "plot",
         ("digit: 0", "digit: 100"),
-        "error: plot.digit is 100, but there are 100 test images, from 0",
+        "error: plot.digit is 100, but there are only 100 test images",
     ),
     "a section that the stage reads second": (
         "evaluate",

@@ -12,7 +12,7 @@ import pytest
 from conftest import Project, copy, ran, wait_for
 from distributed import Reschedule
 
-from tools.fleet import cluster, marks, numerics, work
+from tools.fleet import cluster, marks, numerics, sweep, work
 from tools.fleet.queue import Experiment, find, label, queued
 from tools.fleet.queue import results as refs_of
 from tools.git import reason
@@ -49,7 +49,7 @@ def results(project: Project) -> list[str]:
 def test_the_queue_runs_each_experiment_once_and_names_failures(project: Project):
     queue(project, 1, 13, 1)
     printed = fleet(project, status=1)
-    assert printed[-1] == "2 experiments: 1 ran, 0 were there, 1 failed"
+    assert printed[-1] == "2 experiments: 1 ran, 0 were already done, 1 failed"
     assert "seed1: ran " in printed
     assert any(line.startswith("seed13: failed") for line in printed)
     assert "    13 brings bad luck" in printed
@@ -94,7 +94,7 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Pr
     assert results(project) == []
     (project.root.parent / "wait: train").unlink()
     (project.root.parent / "go").touch()
-    assert fleet(project)[-1] == "2 experiments: 2 ran, 0 were there, 0 failed"
+    assert fleet(project)[-1] == "2 experiments: 2 ran, 0 were already done, 0 failed"
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_result_of_another_commit_with_equal_content_is_taken(project: Project
     queue(project, 1)
     fleet(project)
     queue(project, 1)
-    assert fleet(project) == ["seed1: was there already", "1 experiments: 0 ran, 1 were there, 0 failed"]
+    assert fleet(project) == ["seed1: was already done", "1 experiments: 0 ran, 1 were already done, 0 failed"]
     (project.root / "README.md").write_text("Words change no result.\n")
     project.run("git", "add", "README.md")
     project.run("git", "commit", "--quiet", "--message", "Words")
@@ -191,6 +191,14 @@ def test_each_gpu_has_a_worker_process(
 
 
 @pytest.mark.slow
+def test_a_suspended_machine_does_not_lose_its_own_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Dask's scheduler drops a worker that is silent for longer than worker-ttl, and this worker never comes back."""
+    monkeypatch.setattr(work, "FOLDER", tmp_path)
+    here = numerics.Machine(0, {"cpu": "abcd"})
+    with sweep._client(None, 1, here) as client:
+        assert client.cluster.scheduler.worker_ttl is None
+
+
 def test_what_stops_a_host_stops_the_worker_of_each_gpu(tmp_path: Path):
     fake = f"#!/bin/sh\ntrap 'touch {tmp_path}/stopped$CUDA_VISIBLE_DEVICES; exit' TERM\n"
     (tmp_path / "python").write_text(f"{fake}touch {tmp_path}/up$CUDA_VISIBLE_DEVICES\nwhile :; do sleep 0.1; done\n")
@@ -218,7 +226,7 @@ def test_what_objects_to_a_host_is_named(monkeypatch: pytest.MonkeyPatch):
     offered = marks.resources(4, {"cpu": "theirs"})
     assert marks.objection(offered, marks.mark("cpu", "theirs")) == ""
     assert marks.objection(offered, marks.mark("cpu", "")) == ""
-    assert "other numerics" in marks.objection(offered, marks.mark("cpu", "ours"))
+    assert "different numerics" in marks.objection(offered, marks.mark("cpu", "ours"))
     assert marks.objection(offered, marks.mark("cuda", "ours")) == "no GPU"
     code, lock = marks._hashes()
     monkeypatch.setattr(marks, "_hashes", lambda: (code, "other"))
@@ -239,7 +247,7 @@ def test_the_numerics_are_those_of_the_stages(monkeypatch: pytest.MonkeyPatch):
     ("words", "line"),
     [
         ("run", "nothing is queued: .*"),
-        ("run nowhere", "error: the scheduler's address is 'nowhere', but must be like tcp://10.0.0.1:8786"),
+        ("run nowhere", "error: the scheduler's address is 'nowhere', but must look like tcp://10.0.0.1:8786"),
         ("run --any-numerics", "nothing is queued: .*"),
         ("run --any-arithmetic", "nothing is queued: .*"),
         ("run --cores 0", "error: --cores is 0, but must be at least 1"),
@@ -248,7 +256,7 @@ def test_the_numerics_are_those_of_the_stages(monkeypatch: pytest.MonkeyPatch):
             "error: there is no Git remote origin: .*\nerror: there is no default DVC remote: .*",
         ),
         ("worker tcp://127.0.0.1:1", "error: there is no Git remote .*\nerror: there is no default DVC remote: .*"),
-        ("scheduler --port 99999", r"error: --port is 99999, but must be from 0 \(any that is free\) to 65535"),
+        ("scheduler --port 99999", r"error: --port is 99999, but must be between 0 \(any free port\) and 65535"),
         ("scheduler --host 192.0.2.1", r"error: the scheduler can't listen on 192\.0\.2\.1:8786: .*"),
     ],
 )

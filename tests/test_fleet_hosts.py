@@ -108,7 +108,7 @@ def test_a_sweep_outlives_its_hosts_and_serves_whoever_asks_next(fleet: Fleet):
     bob = fleet.clone(fleet.hosts[0], "bob")
     fleet.queue(bob, seeds=6)
     fleet.succeeds(fleet.submit(bob), bob, seeds=6)
-    assert len(fleet.said(r"(?m)^6 experiments: 0 ran, 6 were there, 0 failed$")) == 1
+    assert len(fleet.said(r"(?m)^6 experiments: 0 ran, 6 were already done, 0 failed$")) == 1
     assert fleet.trainings() == 8  # two broke off
 
 

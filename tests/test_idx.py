@@ -27,12 +27,12 @@ GOOD = fakes.idx(np.zeros((2, 3), np.uint8))
         (b"\x01" + GOOD[1:], "file is not an IDX file of unsigned bytes: it begins with 01 00 08 02"),
         (GOOD[:2] + b"\x0d" + GOOD[3:], "file is not an IDX file of unsigned bytes: it begins with 00 00 0d 02"),
         (GOOD[:3] + b"\x00" + GOOD[4:], "file is not an IDX file of unsigned bytes: it begins with 00 00 08 00"),
-        (GOOD[:10], "file is cut off: 10 bytes, but its header alone takes 12"),
-        (GOOD[:-1], "file announces 2×3 = 6 bytes, but holds 5"),
-        (GOOD + b"\x00", "file announces 2×3 = 6 bytes, but holds 7"),
-        (b"\0\0\x08\x04" + b"\0\0\0\0" + b"\x80\0\0\0" * 3, "file announces 0×2147483648×2147483648×2147483648: "),
-        (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\0", "file announces 1×1×.*: maximum supported dimension"),
-        (GOOD[:4] + b"\x80\0\0\0" * 2 + GOOD[12:], "file announces 2147483648×2147483648 = 4611686018427387904 bytes"),
+        (GOOD[:10], "file is truncated: 10 bytes, but its header alone takes 12"),
+        (GOOD[:-1], "file declares 2×3 = 6 bytes, but contains 5"),
+        (GOOD + b"\x00", "file declares 2×3 = 6 bytes, but contains 7"),
+        (b"\0\0\x08\x04" + b"\0\0\0\0" + b"\x80\0\0\0" * 3, "file declares 0×2147483648×2147483648×2147483648: "),
+        (b"\0\0\x08\x41" + b"\0\0\0\x01" * 65 + b"\0", "file declares 1×1×.*: maximum supported dimension"),
+        (GOOD[:4] + b"\x80\0\0\0" * 2 + GOOD[12:], "file declares 2147483648×2147483648 = 4611686018427387904 bytes"),
     ],
 )
 def test_what_is_not_whole_and_right_is_refused(data, message):

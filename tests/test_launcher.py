@@ -70,9 +70,7 @@ def test_another_folder_is_refused(standin: Project, tmp_path):
     elsewhere = Project(tmp_path, tmp_path)
     status, printed = line(elsewhere, "python", "-m", "stages", "stats", PYTHONPATH=str(standin.root))
     assert status == 2
-    assert printed == (
-        f"error: python -m stages was started in {tmp_path}, but must be in {standin.root}: go there first\n"
-    )
+    assert printed == (f"error: python -m stages must be run in {standin.root}, not in {tmp_path}\n")
 
 
 def test_a_python_without_the_packages(standin: Project):
@@ -80,9 +78,7 @@ def test_a_python_without_the_packages(standin: Project):
     bare = str(standin.root.parent / "bare/bin/python")
     status, printed = line(standin, bare, "-m", "stages", "stats")
     assert status == 2
-    assert re.fullmatch(
-        rf"error: {bare} has no package \w+: type source \.venv/bin/activate first, or use make\n", printed
-    )
+    assert re.fullmatch(rf"error: {bare} can't find \w+: run source \.venv/bin/activate first, or use make\n", printed)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +88,7 @@ def test_what_names_no_stage(words, found, standin: Project):
     status, printed = line(standin, "python", "-m", "stages", *words)
     names = ", ".join(sorted(STAGES))
     assert status == 2
-    assert printed == f"error: python -m stages is followed by {found}, but must be by one of {names}\n"
+    assert printed == f"error: python -m stages takes one of {names}, not {found}\n"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +96,7 @@ def test_what_names_no_stage(words, found, standin: Project):
 )
 def test_a_stage_that_is_started_as_a_module(stage, finished: Project):
     status, printed = line(finished, "python", "-m", f"stages.{stage}")
-    assert (status, printed) == (2, f"error: a stage is started as: python -m stages {stage}\n")
+    assert (status, printed) == (2, f"error: run a stage with: python -m stages {stage}\n")
 
 
 def test_a_stage_that_dvc_yaml_does_not_have(standin: Project):
@@ -108,7 +104,7 @@ def test_a_stage_that_dvc_yaml_does_not_have(standin: Project):
     status, printed = line(standin, "python", "-m", "stages", "export")
     assert (status, printed) == (
         2,
-        f"error: dvc.yaml has no stage export, but {', '.join(STAGES)}: add it there\n",
+        f"error: dvc.yaml has no stage export: add it (it has {', '.join(STAGES)})\n",
     )
 
 
@@ -129,7 +125,7 @@ def test_every_mistake_in_params_is_told_a_line_each(project: Project):
     assert status == 2
     assert printed.splitlines() == [
         "error: params.yaml: split.fold is missing; split has the keys folds, fold",
-        "error: params.yaml: split has no key 'flod', but the keys folds, fold",
+        "error: params.yaml: split has the unknown key 'flod'; its keys are folds, fold",
         "error: params.yaml: train.lr is 'fast', but must be a number above 0 and at most 100",
     ]
 
@@ -140,7 +136,7 @@ def test_a_file_that_is_no_pipeline(content, standin: Project):
     status, printed = line(standin, "python", "-m", "stages", "stats")
     assert status == 2
     assert re.fullmatch(
-        r"error: dvc\.yaml (has no stage stats, but \w+: add it there|is not a pipeline of this project: .*)\n", printed
+        r"error: dvc\.yaml (has no stage stats: add it \(it has \w+\)|does not describe a pipeline: .*)\n", printed
     )
 
 
@@ -166,8 +162,8 @@ def test_other_packages_than_those_of_the_lock_file_are_named(standin: Project):
     status, printed = line(standin, "python", "-m", "stages", "stats", STAGES_STRICT="")
     assert status == 0
     assert re.fullmatch(
-        r"warning: not the packages of requirements\.lock: numpy \S+ instead of 9\S+, "
-        r"no-such-package is missing instead of 1\.0; make installs them\n",
+        r"warning: packages differ from requirements\.lock: numpy \S+ instead of 9\S+, "
+        r"no-such-package is missing instead of 1\.0; make repro installs them\n",
         printed,
     )
     lock.write_text("numpy is nice\n")

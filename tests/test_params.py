@@ -98,10 +98,10 @@ COUNT = "but must be a whole number at least 1 and at most 10"
         ({"inner": {"share": 1}}, "top.inner.share is 1, but must be a number at least 0 and below 1"),
         ({"inner": 3}, "top.inner is 3, but must be a section with the keys share"),
         ({"inner": {}}, "top.inner.share is missing; top.inner has the keys share"),
-        ({"inner": {"share": 0, "a\nb": 0}}, r"top.inner has no key 'a\nb', but the keys share"),
+        ({"inner": {"share": 0, "a\nb": 0}}, r"top.inner has the unknown key 'a\nb'; its keys are share"),
         ({"clip": 0}, "top.clip is 0, but must be greater than 0"),
         ({"word": 1}, "top.word is 1, but must be a valid string"),
-        ({"typo": 1}, "top has no key 'typo', but the keys count, rate, name, flag, inner, clip, word"),
+        ({"typo": 1}, "top has the unknown key 'typo'; its keys are count, rate, name, flag, inner, clip, word"),
     ],
 )
 def test_bad_values(changes, message):
@@ -110,7 +110,7 @@ def test_bad_values(changes, message):
 
 
 def test_a_key_that_is_no_string():
-    with pytest.raises(PipelineError, match=r"^file: top has no key 1, but the keys count"):
+    with pytest.raises(PipelineError, match=r"^file: top has the unknown key 1; its keys are count"):
         checking.check({"top": GOOD | {1: 2}}, {"top": Outer}, "file")
 
 
@@ -153,7 +153,7 @@ def test_what_is_no_number_is_refused(written):
             {"fold": "5"},
             "split.fold is 5, but split.folds is 5: set split.fold to 0 to 4, or raise split.folds",
         ),
-        ("train", {"optimizer": "adam"}, "train.momentum is 0.9, but train.optimizer is adam, which takes none"),
+        ("train", {"optimizer": "adam"}, "train.momentum is 0.9, but train.optimizer is adam, which uses none"),
     ],
 )
 def test_values_that_contradict_each_other(section, lines, message):

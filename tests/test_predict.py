@@ -111,7 +111,7 @@ def predict(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_as_a_user_sees_it(tmp_path):
     assert predict(tmp_path, "a.png") == (
         2,
-        "error: there is no models/lenet5.safetensors: run make repro, or dvc pull where there is a remote\n",
+        "error: there is no models/lenet5.safetensors: run make repro, or dvc pull if there is a remote\n",
     )
     (tmp_path / "models").mkdir()
     (tmp_path / "models/lenet5.safetensors").write_bytes(to_bytes(LeNet5(0.13, 0.31)))
@@ -127,9 +127,9 @@ def test_as_a_user_sees_it(tmp_path):
     lines = printed.splitlines()
     assert re.fullmatch(r"picture\.png: \d \(0 \d+\.\d%, .*, 9 \d+\.\d%\)", lines[0])
     assert lines[1:] == [
-        "error: blank.png shows no ink: dark on light paper, or light on dark",
+        "error: blank.png shows no ink (dark on light paper or light on dark paper)",
         "error: cut.jpg can't be read: it is damaged",
-        "error: empty.png is neither a PNG nor a JPEG of usual size",
+        "error: empty.png is not a PNG or JPEG, or is too large",
         "error: nowhere.png can't be read: No such file or directory",
         "error: models can't be read: Is a directory",
     ]

@@ -10,7 +10,7 @@ from lenet.compute import ComputeConfig
 from lenet.data.folds import SplitConfig
 from lenet.errors import PipelineError
 from lenet.model import LeNet5
-from lenet.training import Epoch, TrainConfig, fit, lr_factor
+from lenet.training import Epoch, TrainConfig, fingerprint_of_training, fit, lr_factor
 from stages import train as stage
 from tools.bench import MEAN, STD, recipe, tutorial_model
 from tools.recipes import TUTORIAL
@@ -116,6 +116,19 @@ def test_the_tutorials_loop_has_the_same_losses():
     assert losses[-1] < 0.99 * losses[0]
 
 
+def test_the_fingerprint_depends_on_no_other_param():
+    """It identifies numerics: results with another learning rate or seed can be compared."""
+    cpu = torch.device("cpu")
+    other = {
+        **{"seed": 1, "epochs": 2, "optimizer": "adam", "lr": 0.01, "momentum": 0, "weight_decay": 0.1},
+        **{"schedule": "cosine", "warmup": 0, "augment": CONFIG.augment.model_copy(update={"rotation": 45})},
+    }
+    assert {*other, "batch_size"} == set(TrainConfig.model_fields)
+    expected = fingerprint_of_training(CONFIG, cpu)
+    assert fingerprint_of_training(CONFIG.model_copy(update=other), cpu) == expected
+    assert fingerprint_of_training(changed(CONFIG, batch_size=9), cpu) != expected
+
+
 def test_no_validation_images():
     images, labels = (torch.from_numpy(array) for array in fakes.digits(20))
     images, labels = images.unsqueeze(1), labels.long()
@@ -182,7 +195,9 @@ def test_divergence_in_the_last_step(n_val):
 
 
 def test_a_batch_larger_than_the_training_set():
-    with pytest.raises(PipelineError, match=r"train\.batch_size is 61, but only 60 images train: set it to 60 or less"):
+    with pytest.raises(
+        PipelineError, match=r"train\.batch_size is 61, but training has 60 images: set it to 60 or less"
+    ):
         run(changed(CONFIG, batch_size=61))
 
 

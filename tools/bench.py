@@ -1,8 +1,8 @@
 """Measure the speed of training: on the processor, on a busy machine, or on a GPU.
 
     python -m tools.bench [cpu] [FILE.csv]    compared with other training loops, and whole processes; `make bench`
-    python -m tools.bench busy [FILE.csv]     beside other processes that want the processor
-    python -m tools.bench gpu [FILE.csv]      and whether the GPU's losses are the CPU's; `make gpu`
+    python -m tools.bench busy [FILE.csv]     while other processes compete for the processor
+    python -m tools.bench gpu [FILE.csv]      on a GPU, and how far its losses are from the CPU's; `make gpu`
 
 Each prints a table, and writes it to FILE.csv if one is given.
 
@@ -11,7 +11,7 @@ through PIL, ToTensor and Normalize, and a DataLoader), and with the plain loop 
 tensor, standardised in advance, and the network is an nn.Sequential. All of them train the same network with the same
 settings; tests/test_training.py compares the losses.
 
-The GPU's part needs no DVC: only data/mnist, PyTorch, and what lenet/ and stages/launch/ import.
+The measurements on a GPU don't need DVC, only data/mnist, PyTorch, and what lenet/ and stages/launch/ import.
 """
 
 import argparse
@@ -53,7 +53,7 @@ MEAN, STD = 0.1307, 0.3081
 THREADS = 2
 REPEATS = 5
 BUSY_REPEATS = 3
-LIMIT = 30  # seconds for an epoch on a busy machine; on an idle one it takes some 3
+LIMIT = 30  # seconds for an epoch on a busy machine; on an idle one it takes about 3
 SEEDS = range(10)
 COMPARED = 100  # steps whose losses are compared
 TARGET = 0.99  # test accuracy
@@ -67,7 +67,7 @@ FLOPS = C1_FLOPS + 2 * ((16 * 10 * 10) * (6 * 5 * 5) + 120 * (16 * 5 * 5) + 84 *
 # Backward costs each layer as much again for its weights and once more for its input, which C1 does not need.
 STEP_FLOPS = 3 * FLOPS - C1_FLOPS
 
-# What a stage waits for before it computes: what runs before, and what is timed.
+# Start-up costs of a stage: the code to run first, and the code to time.
 STARTS = {
     "PyTorch": ("pass", "import torch"),
     "PyTorch's compiler, by its first optimiser": ("import torch", "torch.optim.SGD([torch.zeros(1)])"),
@@ -100,7 +100,7 @@ def tensors(part: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
 def timed(function: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[float, Any]:
     """Return the seconds that a call of `function` takes, and its result.
 
-    Training ends with reading a loss, and so after all that it has started on a GPU.
+    No synchronisation is needed on a GPU, because training ends with reading a loss, which waits for the GPU.
     """
     start = time.perf_counter()
     result = function(*arguments, **options)
@@ -144,7 +144,6 @@ def train(*arguments: Any, **options: Any) -> tuple[LeNet5, Epoch]:
     return list(ours(*arguments, **options))[-1]
 
 
-# With PyTorch's threads instead of ours, and with its default SGD, which takes several passes over the weights.
 def train_shared(*arguments: Any) -> None:
     """Train on PyTorch's threads instead of ours."""
     with pytorchs_threads():
@@ -152,13 +151,13 @@ def train_shared(*arguments: Any) -> None:
 
 
 def train_unfused(*arguments: Any) -> None:
-    """Train with the optimiser that is not fused, and takes several passes over the weights."""
+    """Train with PyTorch's unfused SGD, which makes several passes over the weights."""
     with mock.patch("lenet.optimizers.sgd", lambda *lists, **options: sgd(*lists, **options | {"fused": False})):
         train(*arguments)
 
 
 def contiguous(mean: float, std: float) -> LeNet5:
-    """Return ours with each channel contiguous in memory."""
+    """Return our model in PyTorch's default (contiguous) memory format."""
     return LeNet5(mean, std).to(memory_format=torch.contiguous_format)
 
 
@@ -220,7 +219,7 @@ def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> 
 def epochs() -> tuple[dict[str, list[float]], list[float]]:
     """Return the seconds of an epoch of 60,000 images in each way, measured in turn; and the rate of matrix products.
 
-    That rate (GFLOP/s, 2048×2048 in float32) is the most that the processor can do.
+    That rate (GFLOP/s, 2048×2048 in float32) shows what the processor can reach.
     """
     prepare_for("cpu")
     images, labels = tensors("train")
@@ -310,7 +309,7 @@ def seconds_within_limit(way: str) -> float:
 
 
 def measure_busy() -> Iterator[Row]:
-    """Measure an epoch with our threads and with PyTorch's in turn, beside busy processes and beside another such."""
+    """Measure an epoch with our threads and with PyTorch's in turn, next to busy processes or a second training."""
     for n, at_once in ((0, 1), (1, 1), (2, 1), (4, 1), (0, 2)):
         found: dict[str, list[float]] = {"ours": [], "PyTorch's threads": []}
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
@@ -357,7 +356,7 @@ def first_losses(device: str) -> list[float]:
 
 
 def gpu_trainings(images: Tensor, labels: Tensor) -> Iterator[Row]:
-    """Train with each seed: the default, as the stage does, and on all images until the target can be reached."""
+    """Train with each seed: the default, as the stage does, and EPOCHS_TO_TARGET epochs on all images."""
     test_images, test_labels = tensors("t10k", "cuda")
     split = folds.split(len(images), section(folds.SplitConfig, "split", {}))
     fit_on, val = ((images[index], labels[index]) for index in map(torch.from_numpy, split))
@@ -416,8 +415,8 @@ def main() -> None:
 def restart() -> None:
     """Start this command again if it was started without the variables of stages/launch/numerics.py.
 
-    As in the stages: they decide bits, and so also speed, and have to be set before Python starts. Other values of
-    them, such as those of another instruction set, stay.
+    As in the stages, these variables determine the numerics, and so the speed, and must be set before Python starts.
+    Variables that are already set, for example to another instruction set, are kept.
     """
     wanted = numerics.environment() | os.environ
     if os.environ != wanted:

@@ -39,10 +39,10 @@ def main() -> int:
     command += ["--all-commits"] if options.all_commits else []
     shown = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if shown.returncode:
-        return 1  # DVC has said why
+        return 1  # DVC has printed the reason
     params, metrics, others = read(json.loads(shown.stdout))
     if others:
-        # Not on standard output: a CSV is to hold nothing else.
+        # To standard error, because standard output may be a CSV file.
         print("left out: " + ", ".join(f"{name} ({state})" for name, state in others.items()), file=sys.stderr)
     summary = summarise(params, metrics, options.metrics)
     if options.format == "csv":
@@ -107,8 +107,8 @@ def locked(revs: list[str]) -> Iterator[dict[str, Any]]:
 
 @cache  # runs may share a dvc.lock
 def _parsed(lock: bytes) -> dict[str, Any]:
-    # This loader leaves each scalar a string, and takes half the time of the next faster.
-    return dict((yaml.load(lock, yaml.CBaseLoader) or {}).get("stages", {}))  # noqa: S506 - it makes no objects
+    # This loader leaves each scalar a string, and takes half the time of the next fastest.
+    return dict((yaml.load(lock, yaml.CBaseLoader) or {}).get("stages", {}))  # noqa: S506 - creates no objects
 
 
 def code(stages: dict[str, Any], path: str) -> str:
@@ -122,7 +122,7 @@ def code(stages: dict[str, Any], path: str) -> str:
 
     def behind(path: str) -> list[dict[str, Any]]:
         chain = [outs[path][0]] if path in outs else []
-        for stage in chain:  # which grows
+        for stage in chain:  # the list grows in the loop
             upstream = [outs[dep["path"]][0] for dep in stage.get("deps", []) if dep["path"] in outs]
             chain += [stage for stage in upstream if stage not in chain]
         return chain
@@ -140,20 +140,20 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
 
     - the params in which the runs differ, except the seed and the fold; `code`, if there are runs of different code
       behind one metric
-    - `over`, in what the runs of the set differ; `metric`; `n`, the number of runs, those with equal params and code
-      counted once, for they are the same run
+    - `over`, what the runs of the set differ in; `metric`; `n`, the number of runs, counting runs with equal params and
+      code once
     - `mean`; `std`, the sample standard deviation (with n - 1); `low` and `high`, the 95 % confidence interval of the
       mean by Student's t distribution, which ends at 0 and 1 for an accuracy; the last three are missing for n = 1
-    - `shared`, the number of seeds (or folds) that the set shares with the best one over the same; `behind`, by how
-      much it is lower than that on these in the mean, and `behind_low` and `behind_high`, the 95 % confidence interval
-      of this paired difference: on the same seeds, a difference shows sooner than between two means
+    - `shared`, the number of seeds (or folds) that the set has in common with the best of its kind; `behind`, by how
+      much its mean over these is below that of the best set; `behind_low` and `behind_high`, the 95 % confidence
+      interval of this paired difference, which is narrower than for independent means
     - `of`
 
     Raises PipelineError if no run has a metric that is wanted.
     """
     for name in wanted:
         if name not in metrics:
-            raise PipelineError(f"no run has the metric {name}, but {', '.join(metrics) or 'none: no run is finished'}")
+            raise PipelineError(f"no run has the metric {name}; there are: {', '.join(metrics) or 'none'}")
     codes = {name: params[f"code.{name.partition('.')[0]}"] for name in wanted}
     params = params[[name for name in params if not name.startswith("code.")]]
     differing = [name for name in params.drop(columns="of") if params[name].nunique(dropna=False) > 1]
@@ -185,7 +185,7 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
 def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:
     """Return the 95 % confidence interval of the mean of `values` by Student's t distribution, its ends named so.
 
-    Those of a `fraction` stay between 0 and 1; those of a single value are not a number.
+    The ends are limited to 0 and 1 for a `fraction`, and are NaN for a single value.
     """
     n = len(values)
     half = stats.t.ppf(0.975, n - 1) * values.std() / n**0.5 if n > 1 else float("nan")
@@ -194,10 +194,10 @@ def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> 
 
 
 def repetitions(group: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
-    """Yield the sets of runs in `group` that differ in nothing but the seed or nothing but the fold, and in which.
+    """Yield the sets of runs in `group` that differ only in the seed or only in the fold: (what differs, the runs).
 
     The two are not mixed: runs of several seeds are independent, but the folds of one cross-validation share most of
-    their training images. Runs that nothing repeats are sets of their own.
+    their training images. A run without repetitions is a set of its own.
     """
     alone = set(group.index)
     for over, fixed in ((SEED, FOLD), (FOLD, SEED)):

@@ -1,7 +1,7 @@
-"""Is dvc.lock in sync with what it speaks of? This needs neither DVC's cache nor a remote, only what Git tracks.
+"""Check that dvc.lock is in sync with the files that it records, without DVC's cache or a remote.
 
-`python -m tools.lock` prints what is out of sync and exits with 1 if anything is. (`dvc status` can't tell in a clean
-clone: there the data and the model are missing, and its exit status is 0 or 1 for other reasons.)
+`python -m tools.lock` prints what is out of sync and exits with 1 if anything is. (`dvc status` can't do this in a
+clean clone, where the data and the model are missing, and its exit status doesn't tell.)
 """
 
 import hashlib
@@ -19,12 +19,12 @@ def problems(root: Path) -> list[str]:
 
     Each line names the stage and the reason. Raises PipelineError for a file that can't be read.
 
-    What it can't see: a hash of an output in DVC's cache that is forged wherever dvc.lock has it. `make verify` can.
+    It can't detect a hash of a cached output that is forged everywhere in dvc.lock; `make verify` can.
     """
     try:
         return _problems(pipeline.read(root), root)
     except (KeyError, TypeError, AttributeError) as error:
-        raise PipelineError(f"dvc.lock or params.yaml is not as DVC writes and reads it: {error!r}") from None
+        raise PipelineError(f"dvc.lock or params.yaml is malformed: {error!r}") from None
 
 
 def _problems(stages: dict[str, Stage], root: Path) -> list[str]:
@@ -33,7 +33,7 @@ def _problems(stages: dict[str, Stage], root: Path) -> list[str]:
     found += [f"{name}: is in dvc.lock, but not in dvc.yaml" for name in locked if name not in stages]
     modules = [path.stem for path in sorted((root / "stages").glob("[!_]*.py"))]
     found += [
-        f"{name}: stages/{name}.py is there, but dvc.yaml has no such stage" for name in modules if name not in stages
+        f"{name}: stages/{name}.py exists, but dvc.yaml has no such stage" for name in modules if name not in stages
     ]
     written = {path for stage in stages.values() for path in stage.outputs}
     there = [str(path.relative_to(root)) for path in sorted((root / "metrics").glob("[!.]*"))]
@@ -46,7 +46,7 @@ def _problems(stages: dict[str, Stage], root: Path) -> list[str]:
 
 
 def _disagreements(root: Path, stage: Stage, lock: Any, params: Any, made: dict[str, tuple[str, str]]) -> list[str]:
-    found = [f"it is {switch}: DVC would not ask whether it is up to date" for switch in stage.switches]
+    found = [f"it is {switch}, so DVC does not check whether it is up to date" for switch in stage.switches]
     if stage.cmd != lock["cmd"]:
         found.append(f"its cmd is {stage.cmd!r} in dvc.yaml, but {lock['cmd']!r} in dvc.lock")
 
@@ -56,7 +56,7 @@ def _disagreements(root: Path, stage: Stage, lock: Any, params: Any, made: dict[
         if path in made:
             maker, output = made[path]
             if md5 != output:
-                found.append(f"its dep {path} is {md5} in dvc.lock, but there {maker} writes {output}")
+                found.append(f"its dep {path} is {md5} in dvc.lock, but as an output of {maker} it is {output} there")
         else:
             found += _file(root, "dep", path, md5)
 

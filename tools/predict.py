@@ -1,4 +1,4 @@
-"""Read pictures of digits with the trained network: `python -m tools.predict FILE…`."""
+"""Classify pictures of digits with the trained network: `python -m tools.predict FILE…`."""
 
 import argparse
 from pathlib import Path
@@ -19,10 +19,10 @@ def main() -> None:
     """Print for each file its digit and the probability of each class."""
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a PNG or JPEG of one digit")
-    parser.add_argument("--save", type=Path, metavar="FOLDER", help="keep what the network saw, 28×28 pixels, as PNG")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="save the network's input there, 28×28, as PNG")
     options = parser.parse_args()
     if not model.PATH.exists():
-        raise PipelineError(f"there is no {model.PATH}: run make repro, or dvc pull where there is a remote")
+        raise PipelineError(f"there is no {model.PATH}: run make repro, or dvc pull if there is a remote")
     network = model.read()
     mistakes = []
     for file in options.files:
@@ -43,15 +43,15 @@ def main() -> None:
 
 
 def read(file: Path) -> np.ndarray:
-    """Return the picture in `file` as brightness, uint8 H×W, turned as its EXIF data say; what is transparent is paper.
+    """Return the brightness of the picture in `file`, uint8 H×W, with EXIF rotation applied and transparency as paper.
 
-    Raises PipelineError if the file holds no picture.
+    Raises PipelineError if the file does not contain a picture.
     """
     try:
         with Image.open(file, formats=["PNG", "JPEG"]) as picture:
             upright = ImageOps.exif_transpose(picture)
     except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
-        raise PipelineError("is neither a PNG nor a JPEG of usual size") from None
+        raise PipelineError("is not a PNG or JPEG, or is too large") from None
     except OSError as error:
         raise PipelineError(f"can't be read: {error.strerror or 'it is damaged'}") from None
     if upright.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255

@@ -1,4 +1,4 @@
-"""The recipes whose results README shows, each by the params in which it differs from params.yaml."""
+"""The recipes whose results are in the README, each as the params that differ from params.yaml."""
 
 import copy
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def matching(results: pd.DataFrame, params: Mapping[str, Any], recipe: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows of `results`, a table as tools.compare writes it, that are of `params` with `recipe`.
+    """Return the rows of `results`, a table written by tools.compare, for `params` changed by `recipe`.
 
-    `params` is the content of params.yaml. The runs in the table have one thread each.
+    `params` is the content of params.yaml. The runs in the table used one thread each.
     """
     wanted = pd.json_normalize(dict(params)).iloc[0].to_dict() | {"compute.threads": 1} | recipe
     shared = {name: value for name, value in wanted.items() if name in results}
@@ -36,7 +36,7 @@ def matching(results: pd.DataFrame, params: Mapping[str, Any], recipe: Mapping[s
 
 
 def changed(params: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of `params`, the content of params.yaml, with `changes`, which are named as in `train.lr`."""
+    """Return a copy of `params`, the content of params.yaml, with `changes`, whose keys are like `train.lr`."""
     result = copy.deepcopy(dict(params))
     for name, value in changes.items():
         *sections, key = name.split(".")

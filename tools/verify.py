@@ -6,7 +6,7 @@ shared. The exit status is
 0  proven: every byte of every output was reproduced
 3  plausible, not proven: HEAD was run with other numerics (lenet/numerics.py) than this machine's, so bytes can't be
    compared; everything that can be checked agrees
-1  false: something is recorded that this code does not produce
+1  false: the record contains something that this code does not produce
 2  not run: there are uncommitted changes, or the installed packages are not those of requirements.lock
 """
 
@@ -37,11 +37,11 @@ from tools.git import git, git_bytes
 from tools.recipes import matching
 
 RESULTS = Path("docs/results.csv")
-# By how much a number may differ where other numerics round differently, relative to it, or absolute if it is below 1.
+# The tolerance for rounding between different numerics: relative, or absolute for numbers below 1.
 ROUNDING = 1e-5
 # The probability that the bound over seeds raises a false alarm for any metric.
 FALSE_ALARMS = 0.01
-# The one stage that amplifies rounding: from other last bits, training arrives at other weights.
+# The one stage that amplifies rounding: if the last bits differ, training ends with different weights.
 TRAINING = "train"
 
 
@@ -87,7 +87,7 @@ def _verify(clone: Path, second: Path) -> int:
     ran = _repro(clone)
     result = _record(clone)
     _print_table(recorded, result, ran)
-    # An output that was reproduced is the recorded one, even if this machine no longer had it.
+    # A reproduced output equals the recorded one, so it can stand in for a recorded file that is not here.
     files |= {
         path: (clone / path).read_bytes()
         for path, md5 in _all_paths(result).items()
@@ -106,7 +106,7 @@ def _verify(clone: Path, second: Path) -> int:
     wrong += [f"{stage}: the keys of its metrics" for stage in stages if not _same_keys(recorded, result, stage)]
     if wrong:
         return _run_again(clone, result, wrong)
-    print(f"not comparable to the bit: numerics {recorded.fingerprints()} recorded, {result.fingerprints()} here")
+    print(f"bits can't be compared: numerics {recorded.fingerprints()} recorded, {result.fingerprints()} here")
     return _weigh(_clone(second), recorded, result, tainted, files)
 
 
@@ -120,7 +120,7 @@ def _run_again(clone: Path, result: Record, wrong: list[str]) -> int:
 
 
 def _weigh(clone: Path, recorded: Record, result: Record, tainted: list[str], files: dict[str, bytes]) -> int:
-    """Check results of other numerics as far as possible; return 3, or 1 if anything is wrong."""
+    """Check results with different numerics as far as possible; return 3, or 1 if anything is wrong."""
     findings: dict[str, list[str]] = {"wrong": [], "proven": [], "plausible": [], "not checked": []}
     findings["proven"].append("data, mean and standard deviation, and the stages without PyTorch: to the bit")
     for stage in tainted:
@@ -132,7 +132,7 @@ def _weigh(clone: Path, recorded: Record, result: Record, tainted: list[str], fi
     for words, lines in findings.items():
         if lines:
             print(words, *lines, sep="\n  ")
-    print(f"plausible, not proven: trained with other numerics (false alarms of the bound: {FALSE_ALARMS:.0%})")
+    print(f"plausible, not proven: trained with different numerics (false alarm rate {FALSE_ALARMS:.0%})")
     return 3
 
 
@@ -146,11 +146,11 @@ def _compare_metrics(recorded: Record, result: Record, stages: list[str], findin
             metric, written = f"{stage}.{name}", recorded.metrics[stage][name]
             difference = abs(value - written) if isinstance(written, int | float) else math.inf
             if (allowed := bound.get(metric)) is None:
-                findings["not checked"].append(f"{metric}: the bound over seeds in {RESULTS} is of other params")
+                findings["not checked"].append(f"{metric}: {RESULTS} has no bound for these params")
             elif difference <= allowed:
-                findings["plausible"].append(f"{metric}: {difference:.2g} apart, allowed {allowed:.2g}")
+                findings["plausible"].append(f"{metric}: differs by {difference:.2g}, allowed {allowed:.2g}")
             else:
-                findings["wrong"].append(f"{metric}: {written} recorded, {value} here, allowed {allowed:.2g} apart")
+                findings["wrong"].append(f"{metric}: {written} recorded, {value} here, allowed gap {allowed:.2g}")
 
 
 def _derive(stage: str, clone: Path, recorded: Record, files: dict[str, bytes], findings: dict[str, list[str]]) -> None:
@@ -159,29 +159,29 @@ def _derive(stage: str, clone: Path, recorded: Record, files: dict[str, bytes], 
     needed = [path for path in entry.deps if path in _all_paths(recorded)]
     missing = [path for path in needed if not (clone / path).exists() and path not in files]
     if missing := [path for path in missing if not path.startswith(str(mnist.FOLDER))]:
-        findings["not checked"].append(f"{stage}: recorded {', '.join(missing)} is not here (dvc pull may bring it)")
+        findings["not checked"].append(f"{stage}: no recorded {', '.join(missing)} here (dvc pull may fetch it)")
         return
     _put(clone, files)
     _stage(clone, "download")
     _stage(clone, stage)
     for path, cached in entry.outputs.items():
         if cached and path not in files:
-            findings["not checked"].append(f"{stage}: recorded {path} is not here (dvc pull may bring it)")
+            findings["not checked"].append(f"{stage}: no recorded {path} here (dvc pull may fetch it)")
             continue
         before = files[path] if cached else git_bytes("show", f"HEAD:./{path}")
         if words := _beyond_rounding(path, before, (clone / path).read_bytes()):
-            findings["wrong"].append(f"{stage}: {path}, made from the recorded outputs before it, {words}")
+            findings["wrong"].append(f"{stage}: {path}, made from the recorded outputs of earlier stages, {words}")
     git("checkout", "--quiet", ".", root=clone)
-    findings["proven"].append(f"{stage}: follows from the recorded outputs before it, within rounding")
+    findings["proven"].append(f"{stage}: reproduced from the recorded outputs of earlier stages, within rounding")
 
 
 def _check_state() -> None:
-    """Raise PipelineError for uncommitted changes or other packages."""
+    """Raise PipelineError if there are uncommitted changes or the installed packages differ."""
     if dirty := git("status", "--porcelain"):
         paths = ", ".join(line[3:] for line in dirty.splitlines())
         raise PipelineError(f"only what is committed can be verified: commit or stash {paths}")
     if drift := packages.drift(Path("requirements.lock").read_text()):
-        raise PipelineError(f"not the packages of requirements.lock: {', '.join(drift)}; make installs them")
+        raise PipelineError(f"packages differ from requirements.lock: {', '.join(drift)}; make installs them")
 
 
 def _false(verdict: str, lines: list[str]) -> int:
@@ -216,7 +216,7 @@ def _cached_outputs(recorded: Record) -> dict[str, bytes]:
 
 
 def _contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
-    """Return in words where recorded metrics are not those of the recorded tables that they come from."""
+    """Describe each recorded metric that disagrees with the recorded table that it was computed from."""
     pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
     try:
         if curves := files.get(str(history.PATH)):
@@ -235,7 +235,7 @@ def _contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
             and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, allowed)
         ]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        return [f"a recorded table or metrics file is not as a stage writes it: {error!r}"]
+        return [f"a recorded table or metrics file was not written by a stage: {error!r}"]
 
 
 def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
@@ -258,10 +258,10 @@ def _beyond_rounding(path: str, before: bytes, after: bytes) -> str:
     elif path.endswith(".csv"):
         both = [tables.parse(data, Path(path), status=1) for data in (before, after)]
     else:
-        return "has other bytes"
+        return "has different bytes"
     both = [table.select_dtypes("number") for table in both]
     if list(both[0]) != list(both[1]) or len(both[0]) != len(both[1]):
-        return "has other rows or columns"
+        return "has different rows or columns"
     numbers, others = (table.to_numpy(float) for table in both)
     off = ~np.isclose(numbers, others, ROUNDING, ROUNDING, equal_nan=True)
     off |= np.array([dtype.kind == "i" for dtype in both[0].dtypes]) & (numbers != others)
@@ -300,7 +300,7 @@ def _record(root: Path) -> Record:
 
 
 def _metrics(data: bytes, path: str) -> dict[str, Any]:
-    return parse_json(data, Path(path), "a stage writes it otherwise", status=1)
+    return parse_json(data, Path(path), "it was not written by a stage", status=1)
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +376,7 @@ def _repro(clone: Path) -> list[str]:
 def _stage(clone: Path, name: str) -> None:
     command = [sys.executable, "-m", "stages", name]
     if subprocess.run(command, cwd=clone, env=_environment(), stdout=subprocess.DEVNULL).returncode:
-        raise PipelineError(f"the stage {name} failed on the recorded outputs before it", status=1)
+        raise PipelineError(f"the stage {name} failed on the recorded outputs of earlier stages", status=1)
 
 
 def _put(clone: Path, files: dict[str, bytes]) -> None:

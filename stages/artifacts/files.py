@@ -9,7 +9,7 @@ from lenet.errors import PipelineError
 
 
 def read(path: Path, cure: str) -> bytes:
-    """Return the bytes of `path`; raise PipelineError, which ends with `cure`, if it can't be read."""
+    """Return the bytes of `path`; raise PipelineError, with the advice `cure`, if it can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -17,7 +17,7 @@ def read(path: Path, cure: str) -> bytes:
 
 
 def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Return the JSON object in `path`; raise PipelineError, which ends with `cure`, if it has none."""
+    """Return the JSON object in `path`; raise PipelineError, with the advice `cure`, if it has none."""
     return parse_json(read(path, cure), path, cure)
 
 
@@ -28,14 +28,14 @@ def parse_json(data: bytes, path: Path, cure: str, status: int = 2) -> dict[str,
     except ValueError as error:
         raise PipelineError(f"{path} is not valid JSON: {error}; {cure}", status) from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path} has no JSON object; {cure}", status)
+        raise PipelineError(f"{path} does not contain a JSON object; {cure}", status)
     return content
 
 
 def write(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: afterwards the file has either its old content or all of `data`.
 
-    The data is written to a neighbour named `*.tmp` first. Git and DVC ignore it if a killed process leaves it.
+    The data is first written to `*.tmp` in the same folder. If a killed process leaves it, Git and DVC ignore it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")

@@ -14,7 +14,7 @@ COLUMNS = {"index": int, "actual": int, "predicted": int, "confidence": float}
 
 
 def read() -> pd.DataFrame:
-    """Return the table, by `index`; raise PipelineError if it is missing or damaged."""
+    """Return the table, indexed by `index`; raise PipelineError if it is missing or damaged."""
     table = tables.read(PATH, COLUMNS).set_index("index")
     classes = table[["actual", "predicted"]]
     if not (classes.isin(range(len(CLASSES))).all(axis=None) and table["confidence"].between(0, 1).all()):

@@ -1,4 +1,4 @@
-"""The environment of a stage: only listed variables of the user's reach it, so that no other can change a result."""
+"""The environment of a stage: only the variables listed here are passed on, so that no other can change a result."""
 
 import os
 import signal
@@ -26,20 +26,21 @@ PASSED_TO = {
 }
 
 
-def restart(stage: str, *arguments: str) -> NoReturn:
-    """Replace this process by `python -m stages` with `arguments`, in the environment of `stage`.
+def restart(stage: str, option: str) -> NoReturn:
+    """Replace this process by `python -m stages` with `option` and `stage`, in the environment of `stage`.
 
     Changing os.environ would be too late for what Python itself and the C library have already read.
     """
-    from stages.launch import numerics  # a dep: the guard hashes it before the stage's process imports it
+    # Not imported at the top: it is a dep, so the stage's process must not import it before the guard has hashed it.
+    from stages.launch import numerics
 
     patterns = PASSED + PASSED_TO.get(stage, [])
     passed = {key: value for key, value in os.environ.items() if any(fnmatchcase(key, name) for name in patterns)}
     # Ctrl-C stays pending until the new process is ready for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     # -s: no packages from the user's site directory; utf8: the same encoding everywhere.
-    command = [sys.executable, "-s", "-X", "utf8", "-m", "stages", *arguments]
-    os.execve(sys.executable, command, passed | numerics.environment())  # noqa: S606 - no shell is meant
+    command = [sys.executable, "-s", "-X", "utf8", "-m", "stages", option, stage]
+    os.execve(sys.executable, command, passed | numerics.environment())  # noqa: S606 - no shell involved
 
 
 @contextmanager

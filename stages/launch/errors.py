@@ -25,4 +25,4 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 def not_a_script(file: str) -> NoReturn:
     """Exit with an error that says how to run the stage in `file`: on its own it has no params and no guard."""
-    exit_with(PipelineError(f"a stage is started as: python -m stages {Path(file).stem}"))
+    exit_with(PipelineError(f"run a stage with: python -m stages {Path(file).stem}"))

@@ -1,4 +1,4 @@
-"""The guard: what DVC records as read by a stage is what the stage has read.
+"""The guard: checks that a stage has read exactly what DVC records as its deps and params.
 
 DVC hashes code, data and params after a stage has run, and records an edit made in the meantime as if it had been used
 (https://github.com/treeverse/dvc/issues/11058). It also trusts that dvc.yaml lists everything that a stage reads.
@@ -21,8 +21,14 @@ from stages.launch.pipeline import Stage
 NOT_DEPS = [
     "lenet/errors.py",
     "stages/__main__.py",
-    *(f"stages/launch/{name}.py" for name in ("environment", "errors", "guard", "packages", "params", "pipeline")),
-    *(f"stages/launch/{name}.py" for name in ("reads", "yaml12")),
+    "stages/launch/environment.py",
+    "stages/launch/errors.py",
+    "stages/launch/guard.py",
+    "stages/launch/packages.py",
+    "stages/launch/params.py",
+    "stages/launch/pipeline.py",
+    "stages/launch/reads.py",
+    "stages/launch/yaml12.py",
 ]
 
 
@@ -30,13 +36,13 @@ NOT_DEPS = [
 def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
     """Yield the sections of params.yaml that `stage` lists, and check afterwards that nothing changed in between.
 
-    Raises PipelineError if a dep or a section has changed; complains about packages that differ from requirements.lock,
+    Raises PipelineError if a dep or a section has changed; warns about packages that differ from requirements.lock,
     and about files that the stage `name` has read although dvc.yaml does not list them.
     """
     opened = reads.watch()
     before, params = hashes(stage.deps), sections(stage.params)
     if "requirements.lock" in stage.deps and (drift := packages.drift(Path("requirements.lock").read_text())):
-        complain(f"not the packages of requirements.lock: {', '.join(drift)}; make installs them")
+        warn_or_raise(f"packages differ from requirements.lock: {', '.join(drift)}; make repro installs them")
     yield params
     # What download reads is verified by checksums, wherever it comes from.
     unlisted = [] if name in PASSED_TO else reads.undeclared(opened, allowed(stage))
@@ -44,14 +50,16 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
     # As text, because 1, 1.0 and True are equal in Python.
     after = sections(stage.params)
     changed += [f"params.yaml: {key}" for key in stage.params if repr(after.get(key)) != repr(params.get(key))]
-    from stages.launch import numerics  # here, because it must be the file that was hashed above
+    from stages.launch import numerics  # here, so that it is imported after it has been hashed
 
-    if not numerics.environment().items() <= os.environ.items():  # this process was started with those of before
+    if not numerics.environment().items() <= os.environ.items():  # the ones that this process was started with
         changed.append("stages/launch/numerics.py")
     if changed:
         raise PipelineError(f"{', '.join(changed)} changed while the stage ran; run it again")
     if unlisted:
-        complain(f"the stage {name} reads files that its deps in dvc.yaml do not list: {', '.join(map(str, unlisted))}")
+        warn_or_raise(
+            f"the stage {name} reads files that its deps in dvc.yaml do not list: {', '.join(map(str, unlisted))}"
+        )
 
 
 def hashes(deps: list[str]) -> dict[str, list[tuple[Path, str]]]:
@@ -74,13 +82,13 @@ def sections(listed: list[str]) -> dict[str, Any]:
 
 def allowed(stage: Stage) -> list[str | Path]:
     """Return the files and folders that `stage` may read."""
-    inits = [path for room in ("lenet", "stages") for path in Path(room).rglob("__init__.py")]
+    inits = [path for package in ("lenet", "stages") for path in Path(package).rglob("__init__.py")]
     listed = [*stage.deps, *stage.outputs, *NOT_DEPS, "stages/launch/numerics.py"]
     return [*listed, *inits, "dvc.yaml", "params.yaml", "requirements.lock"]
 
 
-def complain(message: str) -> None:
-    """Warn of something that makes results untrustworthy; raise PipelineError instead if STAGES_STRICT is set."""
+def warn_or_raise(message: str) -> None:
+    """Warn about a problem that makes results untrustworthy; raise PipelineError instead if STAGES_STRICT is set."""
     if os.environ.get("STAGES_STRICT"):
         raise PipelineError(message)
     print(f"warning: {message}", file=sys.stderr)

@@ -8,10 +8,10 @@ from lenet.errors import PipelineError
 
 
 def drift(lock: str) -> list[str]:
-    """Return in words each package that `lock`, the text of a lock file, pins and that is not installed as it says.
+    """Describe each package that is missing or whose version differs from `lock`, the text of a lock file.
 
-    Only packages that are meant for this platform count. Packages beyond the lock file are no fault. Raises
-    PipelineError for a line that pins nothing.
+    Packages for other platforms are ignored, and so are installed packages that are not in the lock file. Raises
+    PipelineError for a line that is not a requirement.
     """
     found = []
     for line in lock.splitlines():

@@ -16,7 +16,7 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 def arguments(stage: str, function: Callable[..., None], listed: list[str], raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections that `function`, the main of `stage`, takes: as configs, or as they are for a plain `dict`.
+    """Return the sections that `function`, the main of `stage`, takes: as configs, or unvalidated for a plain `dict`.
 
     Raises PipelineError if these are not the sections `listed` in dvc.yaml, or as `check` does.
     """
@@ -30,10 +30,10 @@ def arguments(stage: str, function: Callable[..., None], listed: list[str], raw:
 
 
 def check(raw: Mapping[str, Any], types: Mapping[str, type], file: str) -> dict[str, Any]:
-    """Return the sections of `raw`, the content of the YAML file `file`, that `types` names, each as its type.
+    """Validate the sections of `raw`, the content of the YAML file `file`, against `types`, and return them.
 
     Raises PipelineError with a line for each mistake. A line begins with `file` and names the key, its value and what
-    is allowed. Values that contradict each other are reported once each of them is valid on its own.
+    is allowed. Contradictions between values are reported only when each value is valid on its own.
     """
     configs: dict[str, Any] = {}
     lines = []
@@ -51,7 +51,7 @@ def check(raw: Mapping[str, Any], types: Mapping[str, type], file: str) -> dict[
 
 
 def _line(section: str, kind: type, error: ErrorDetails) -> str:
-    """Word what pydantic found wrong in `section`: its own messages name neither the key nor the whole range."""
+    """Describe a mistake in `section` that pydantic found: its own messages name neither the key nor the full range."""
     field: FieldInfo | None = None
     owner, keys, rest = kind, [section], list(error["loc"])
     while rest and isinstance(kind, type) and issubclass(kind, Config) and rest[0] in kind.model_fields:
@@ -63,9 +63,9 @@ def _line(section: str, kind: type, error: ErrorDetails) -> str:
         case "value_error":  # from a validator of the whole section
             return str(error["ctx"]["error"])
         case "extra_forbidden":
-            return f"{key} has no key {_show(rest[0])}, but the keys {_names(kind)}"
+            return f"{key} has the unknown key {_show(rest[0])}; its keys are {_names(kind)}"
         case "invalid_key":  # not a string
-            return f"{key} has no key {value}, but the keys {_names(kind)}"
+            return f"{key} has the unknown key {value}; its keys are {_names(kind)}"
         case "missing":
             return f"{key} is missing; {'.'.join(keys[:-1])} has the keys {_names(owner)}"
         case "model_type":

@@ -17,7 +17,7 @@ class Stage:
     deps: list[str]
     params: list[str]  # sections of params.yaml
     outputs: dict[str, bool]  # path: whether it is in DVC's cache; otherwise it is in Git
-    switches: list[str]  # those switched on that make DVC never or always run the stage
+    switches: list[str]  # `frozen` or `always_changed`, which make DVC never or always run the stage
 
 
 def read(root: Path) -> dict[str, Stage]:
@@ -26,7 +26,7 @@ def read(root: Path) -> dict[str, Stage]:
 
 
 def parse(content: Any) -> dict[str, Stage]:
-    """Return the stages in `content`, a parsed dvc.yaml, likewise."""
+    """Return the stages in `content`, a parsed dvc.yaml; raise PipelineError if it is invalid."""
     stages = {}
     try:
         for name, entry in content["stages"].items():
@@ -38,7 +38,7 @@ def parse(content: Any) -> dict[str, Stage]:
             deps, params = ([str(item) for item in entry.get(kind) or []] for kind in ("deps", "params"))
             stages[name] = Stage(entry["cmd"], entry.get("desc", ""), deps, params, outputs, switches)
     except (KeyError, TypeError, AttributeError) as error:
-        raise PipelineError(f"dvc.yaml is not a pipeline of this project: {error!r}; dvc status may say more") from None
+        raise PipelineError(f"dvc.yaml does not describe a pipeline: {error!r}; dvc status may say more") from None
     return stages
 
 
@@ -57,15 +57,15 @@ def load(path: Path) -> Any:
 def affected(stages: dict[str, Stage], change: str) -> list[str]:
     """Return the stages that run again after `change`, in the pipeline's order.
 
-    `change` is a code file or a section of params.yaml. An edit of code is assumed to change no result, as an edit of a
-    comment does: only the stages that list the file as a dep run. Another value of a param is assumed to change every
-    output of the stages that read it, so everything downstream runs, too.
+    `change` is a code file or a section of params.yaml. A code edit is assumed to leave all outputs unchanged (say, in
+    a comment), so only the stages that list the file as a dep run. A changed param is assumed to change every output of
+    the stages that take it, so everything downstream runs, too.
     """
     found: list[str] = []
     changed = {change}
     for name, stage in stages.items():
         if change in stage.params or changed & set(stage.deps):
             found.append(name)
-            if change in stage.params or changed != {change}:
+            if change in stage.params or changed != {change}:  # then the outputs are taken to change
                 changed |= set(stage.outputs)
     return found

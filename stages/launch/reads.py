@@ -1,6 +1,6 @@
-"""The files that a process reads, as far as Python opens them itself.
+"""Record which files a process reads.
 
-Files that native code or a child process opens are not seen.
+Only files that Python itself opens are seen, not those opened by native code or child processes.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ SYSTEM = [sys.prefix, sys.base_prefix, *(f"/{name}" for name in ("proc", "sys", 
 
 
 def watch() -> set[str]:
-    """Return a set to which the absolute path of every file is added that is opened for reading from now on."""
+    """Return a set that collects the absolute path of every file opened for reading from now on."""
     opened: set[str] = set()
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
@@ -30,7 +30,7 @@ def watch() -> set[str]:
 def undeclared(opened: Iterable[str], declared: Iterable[Path | str]) -> list[Path]:
     """Return the files among `opened` that are neither in the files and folders `declared` nor part of the system.
 
-    A compiled module counts as its source. Files that do not exist (any more) do not count.
+    A compiled module counts as its source. Files that no longer exist are ignored.
     """
     allowed = [Path(place).absolute() for place in [*SYSTEM, *declared]]
     sources = {_source(path) for path in opened}

@@ -47,15 +47,15 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
 def load(data: bytes, name: str) -> Any:
-    """Return the content of the YAML `data`; raise PipelineError, which begins with `name`, if it is invalid."""
+    """Return the content of the YAML `data`; raise PipelineError, which mentions `name`, if it is invalid."""
     try:
         depth = 0
         for event in yaml.parse(data.decode(), yaml.CSafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > 100:  # PyYAML crashes at some thousand
+            if depth > 100:  # PyYAML crashes at a few thousand
                 raise yaml.YAMLError("it is nested more than 100 levels deep")
-        return yaml.load(data.decode(), _Loader)  # noqa: S506 - _Loader is a safe one
-    # PyYAML also lets errors of Python through, for text such as 2001-99-99, !!bool maybe or [[[[…
+        return yaml.load(data.decode(), _Loader)  # noqa: S506 - _Loader is a safe loader
+    # PyYAML also raises Python's own errors, for text such as 2001-99-99, !!bool maybe or [[[[…
     except (
         yaml.YAMLError,
         ValueError,

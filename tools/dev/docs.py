@@ -37,7 +37,7 @@ def headline() -> str:
 
 
 def metrics() -> str:
-    """Return the table with which `make repro` ends if nothing has changed."""
+    """Return the table that `make repro` prints at its end if nothing has changed."""
     scores = pd.json_normalize(json.loads(Path("metrics/evaluate.json").read_text())).drop(columns="numerics").iloc[0]
     rows = [["metrics/evaluate.json", name, *2 * [round(value, 5)], 0.0] for name, value in sorted(scores.items())]
     headers = ["Path", "Metric", "HEAD", "workspace", "Change"]
@@ -51,7 +51,7 @@ def results() -> str:
     for recipe, changes in RECIPES.items():
         found = matching(results, params, changes)
         if found.empty:
-            raise PipelineError(f"docs/results.csv has no row for the recipe {recipe}: docs/experiments.md makes it")
+            raise PipelineError(f"docs/results.csv has no row for the recipe {recipe}: see docs/experiments.md")
         for over, runs in found.groupby("over", sort=False):
             kind = "seeds" if over.startswith("train.seed") else "folds"
             scores = {row.metric: f"{row.mean:.2%} ± {row.std:.2%}" for row in runs.itertuples()}
@@ -100,7 +100,7 @@ def stages() -> str:
 
 
 def reruns() -> str:
-    """Return the table of what re-runs after which change, from dvc.yaml."""
+    """Return the table of the stages that rerun after each change, from dvc.yaml."""
     pipe = pipeline.read(Path())
     files = [path for room in ("lenet", "stages") for path in sorted(Path(room).rglob("*.*"))]
     code_files = [str(path) for path in files if path.is_file() and "__pycache__" not in path.parts]
@@ -170,7 +170,7 @@ def ingredients() -> str:
     """Return the table of the value of each ingredient of the recipe, from the runs in docs/ingredients.csv."""
     runs = pd.read_csv("docs/ingredients.csv").query("typ != 'baseline'").set_index("train.seed")
     params = runs.filter(like="train.").rename(columns=lambda key: key.split(".")[-1])
-    differs = params != params.mode().iloc[0]  # most runs have most of the recipe
+    differs = params != params.mode().iloc[0]  # the most frequent value is the recipe's
     without = differs.apply(lambda run: code(params.columns[run]), axis=1)
     whole = runs["val.accuracy"][without == ""]
     rows = []
@@ -215,7 +215,7 @@ def table(rows: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
 
 
 def table_of(rows: Mapping[str, Mapping[str, str]], header: str) -> str:
-    """Return a table in Markdown, from rows by name of cells by column."""
+    """Return a table in Markdown from `rows`, which maps the name of a row to its cells by column."""
     cells = pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis(header).reset_index()
     return table(cells.to_numpy(), list(cells))
 
@@ -242,7 +242,7 @@ def filled(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in blocks:
-            raise PipelineError(f"there is no block {name}, but {', '.join(blocks)}")
+            raise PipelineError(f"there is no block {name}; there are {', '.join(blocks)}")
         try:
             return f"<!-- {name} -->{match['line']}{blocks[name]()}{match['line']}<!-- end -->"
         except (OSError, ValueError, KeyError) as error:

@@ -1,7 +1,7 @@
 """Make .dvc/plots.html, the page that DVC fills with plots: `python -m tools.dev.plots_page`.
 
-DVC's own page loads its scripts from the web, and is empty where that can't be reached. This one holds them, with the
-licences that each copy must carry (.dvc/plots.LICENSES).
+DVC's own page loads its scripts from the web, and is empty offline. This one contains them, with the licences that each
+copy must include (.dvc/plots.LICENSES).
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from stages.launch.errors import run
 
 PAGE = Path(".dvc/plots.html")
 LICENSES = Path(".dvc/plots.LICENSES")
-# By package of the npm registry, in the order in which they need each other: its script's SHA-256. DVC's plots are
-# written for vega-lite 5, and the licences are those of what these versions are made of.
+# npm packages in the order in which to load them, with the SHA-256 of each script. DVC's plots are written for
+# vega-lite 5. The licences cover everything that these versions bundle.
 SCRIPTS = {
     "vega@5.33.1": "463f3db6a40b20e9747b4ed38f37ed0add508838f9141b1cf8366784b07b30c8",
     "vega-lite@5.23.0": "58c27358e26f2d319cf62f45bc17a4c8362f08645001df2ec8d341eee4097c7f",
@@ -31,7 +31,7 @@ def fetch(package: str) -> str:
 
 
 def page(scripts: list[str], licenses: str) -> str:
-    """Return the page. DVC replaces {plot_divs}; where there is no {scripts}, its own scripts stay out."""
+    """Return the page. DVC replaces {plot_divs}; without a {scripts} placeholder, it omits its own scripts."""
     inlined = "\n".join(f"<script>{script}</script>" for script in scripts)
     return f"""<!DOCTYPE html>
 <html lang="en">

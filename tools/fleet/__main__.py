@@ -3,7 +3,7 @@
     python -m tools.fleet run                          on this machine, as many at a time as its cores allow
     python -m tools.fleet scheduler --host ADDRESS     once, on one host of a trusted network
     python -m tools.fleet worker tcp://ADDRESS:8786    on each host, in a clone of the project
-    python -m tools.fleet run tcp://ADDRESS:8786       over there
+    python -m tools.fleet run tcp://ADDRESS:8786       on these hosts
 
 docs/many-machines.md says what each host needs, and what happens when one dies.
 """
@@ -24,23 +24,23 @@ def _options() -> argparse.Namespace:
     parser.set_defaults(cores=None, port=0)
     commands = parser.add_subparsers(dest="command", required=True)
     submit = commands.add_parser("run", help="run what `dvc exp run --queue` has queued")
-    submit.add_argument("address", nargs="?", metavar="tcp://HOST:PORT", help="of the scheduler; without: here")
+    submit.add_argument("address", nargs="?", metavar="tcp://HOST:PORT", help="the scheduler (default: run here)")
     submit.add_argument(
-        "--cores", type=int, metavar="N", help="without a scheduler: how many of the cores to use (all)"
+        "--cores", type=int, metavar="N", help="without a scheduler: the number of cores to use (default: all)"
     )
     any_numerics = "use hosts and results whose last bits differ from this machine's"
     submit.add_argument("--any-numerics", "--any-arithmetic", action="store_true", help=any_numerics)
-    serve = commands.add_parser("scheduler", help="start what hands out the experiments")
-    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
+    serve = commands.add_parser("scheduler", help="start the scheduler, which hands out experiments")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     serve.add_argument("--port", type=int, default=8786)
     work = commands.add_parser("worker", help="let this host run experiments")
     work.add_argument("address", metavar="tcp://HOST:PORT", help="of the scheduler")
-    work.add_argument("--cores", type=int, metavar="N", help="how many of the cores to use (all)")
+    work.add_argument("--cores", type=int, metavar="N", help="the number of cores to use (default: all)")
     options = parser.parse_args()
     if options.cores is not None and options.cores < 1:
         raise PipelineError(f"--cores is {options.cores}, but must be at least 1")
     if not 0 <= options.port < 2**16:
-        raise PipelineError(f"--port is {options.port}, but must be from 0 (any that is free) to {2**16 - 1}")
+        raise PipelineError(f"--port is {options.port}, but must be between 0 (any free port) and {2**16 - 1}")
     return options
 
 
@@ -55,7 +55,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lenet", "stages", "tools"):
             raise
-        raise PipelineError(f"there is no package {error.name}: make fleet installs what this needs") from None
+        raise PipelineError(f"the package {error.name} is not installed: run make fleet") from None
     try:
         if options.command == "run":
             return sweep.run(options.address, options.cores, options.any_numerics)

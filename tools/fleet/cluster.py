@@ -1,4 +1,4 @@
-"""The parts of Dask's cluster: the scheduler, and the workers on each host."""
+"""The Dask cluster: the scheduler, and the workers on each host."""
 
 import asyncio
 import logging
@@ -21,19 +21,19 @@ from tools.fleet import marks, work
 from tools.fleet.numerics import measure
 from tools.git import git
 
-# How many seconds a worker waits for a scheduler, or for a lost one.
+# How long a worker waits for the scheduler to appear or to return, in seconds.
 PATIENCE = 600
-# Dask serves HTTP even without its dashboard; nobody needs that, and on its usual port two of them would collide.
+# Dask serves HTTP even without its dashboard. This is not needed, and two servers would collide on the default port.
 NO_DASHBOARD = "127.0.0.1:0"
 
 dask.config.set(
     {
-        # A host that is silent for so long is given up, and what ran there runs elsewhere.
+        # A host that is silent for this long is considered lost, and its experiments run elsewhere.
         "distributed.scheduler.worker-ttl": "15s",
         "distributed.comm.timeouts.tcp": "20s",
-        # That a host dies is not the fault of the experiment that ran there.
+        # Experiments are not blamed for the death of a host.
         "distributed.scheduler.allowed-failures": 20,
-        # What Dask is to expect of a task before it has seen one, so that it spreads them evenly.
+        # The expected duration before any experiment has finished, so that Dask spreads them evenly.
         "distributed.scheduler.default-task-durations": {"fleet": "60s"},
         # The memory of a training is not in the worker's own process.
         **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause", "terminate")},
@@ -58,7 +58,7 @@ def serve_scheduler(host: str, port: int) -> int:
             raise
         why = cause.strerror or str(cause)
         raise PipelineError(
-            f"the scheduler can't listen on {host}:{port}: {why}; name others by --host and --port"
+            f"the scheduler can't listen on {host}:{port}: {why}; choose others with --host and --port"
         ) from None
     return 0
 
@@ -79,7 +79,7 @@ def serve_worker(address: str, cores: int | None) -> int:
     print(f"worker on {socket.gethostname()}: {marks.describe(offered)}", flush=True)
     while not work.LEFT:
         asyncio.run(_serve(address, offered))
-    raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
+    raise PipelineError(f"this host can't run experiments any longer: {work.LEFT[0]}", status=1)
 
 
 def visible(gpus: int) -> list[str]:
@@ -89,7 +89,7 @@ def visible(gpus: int) -> list[str]:
 
 
 def _serve_gpus(address: str, names: list[str], cores: int) -> int:
-    """Run a worker process for each GPU, which sees no other one; return 1 if any has failed."""
+    """Run a worker process for each GPU, each of which sees only its own GPU; return 1 if any has failed."""
     command = [sys.executable, "-m", "tools.fleet", "worker", address, "--cores", str(cores)]
     # In groups of their own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
     workers = [
@@ -127,20 +127,20 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
         minutes = PATIENCE // 60
         raise PipelineError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
     except (OSError, RuntimeError):
-        await asyncio.sleep(1)  # the scheduler has gone before the worker was ready
+        await asyncio.sleep(1)  # the scheduler stopped before the worker was ready
     finally:
-        # What runs here now will run elsewhere; and Dask would wait for it.
+        # Whatever is running here will run elsewhere, and Dask would wait for it.
         work.stop()
         await worker.close(timeout=5, executor_wait=False)
     if not work.LEFT:
-        print(f"the connection to {address} is lost: trying again", flush=True)
+        print(f"lost the connection to {address}; reconnecting", flush=True)
 
 
 def check_address(address: str) -> None:
-    """Raise PipelineError unless `address` is one of a scheduler."""
+    """Raise PipelineError unless `address` looks like a scheduler's."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     if not address.startswith("tcp://") or not host or not port.isdigit():
-        raise PipelineError(f"the scheduler's address is {address!r}, but must be like tcp://10.0.0.1:8786")
+        raise PipelineError(f"the scheduler's address is {address!r}, but must look like tcp://10.0.0.1:8786")
 
 
 def _check_host() -> None:
@@ -148,28 +148,28 @@ def _check_host() -> None:
     if not shutil.which("git"):
         raise PipelineError("there is no git on PATH: install it")
     if not Path("dvc.yaml").exists() or not Path(".git").exists():
-        raise PipelineError("here is no clone of the project: start the worker in one")
+        raise PipelineError("this folder is not a clone of the project: start the worker in one")
     missing = remotes_missing() or _unreachable()
     if drift := packages.drift(Path("requirements.lock").read_text()):
-        missing.append(f"not the packages of requirements.lock: {', '.join(drift)}; make fleet installs them")
+        missing.append(f"packages differ from requirements.lock: {', '.join(drift)}; make fleet installs them")
     if missing:
         raise PipelineError("\n".join(missing))
 
 
 def remotes_missing() -> list[str]:
-    """Return a line for each remote that the clone here does not name."""
+    """Return a line for each remote that is not configured in this clone."""
     lines = []
     try:
         git("remote", "get-url", "origin")
     except PipelineError:
-        lines.append("there is no Git remote origin: git remote add origin URL names one that all hosts reach")
+        lines.append("there is no Git remote origin: add one that all hosts can reach, with git remote add origin URL")
     if not Config.from_cwd()["core"].get("remote"):
-        lines.append("there is no default DVC remote: dvc remote add --local --default NAME URL names one")
+        lines.append("there is no default DVC remote: add one with dvc remote add --local --default NAME URL")
     return lines
 
 
 def _unreachable() -> list[str]:
-    """Return a line for each remote that can't be written."""
+    """Return a line for each remote that can't be written to."""
     lines = []
     try:
         git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")

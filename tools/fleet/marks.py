@@ -1,9 +1,9 @@
 """Marks: what a host and the submitter must have in common for an experiment to run there.
 
 The mark of a host and a device is `CODE LOCK DEVICE NUMERICS`: the hashes of the code in tools/fleet and of
-requirements.lock, and the fingerprint of the device's numerics. A worker offers each beginning of its marks as a
-resource of Dask's, and an experiment asks for one: a whole mark or, where any numerics will do, one without the last
-part. So the scheduler itself keeps experiments from the wrong hosts.
+requirements.lock, and the fingerprint of the device's numerics. A worker offers every prefix of its marks as a Dask
+resource, and an experiment requires one of them: a complete mark or, if any numerics will do, a mark without its last
+part. So Dask's scheduler itself keeps experiments away from unsuitable hosts.
 """
 
 import hashlib
@@ -11,17 +11,17 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-# What it means if a host does not offer a beginning of that length.
+# Why a host does not offer a prefix of 1, 2, 3 or 4 parts.
 OBJECTIONS = (
-    "other code in tools/fleet: git pull there, and start the worker again",
-    "other packages in requirements.lock: git pull and make fleet there, and start the worker again",
+    "different code in tools/fleet: run git pull there and restart the worker",
+    "different packages in requirements.lock: run git pull and make fleet there and restart the worker",
     "no GPU",
-    "other numerics, so other last bits: --any-numerics lets it take part",
+    "different numerics, so the last bits differ: --any-numerics includes it",
 )
 
 
 def mark(device: str, numerics: str) -> str:
-    """Return the mark for this code and lock file; without `numerics`, the beginning that leaves them open."""
+    """Return the mark for this code and lock file; with an empty `numerics`, the prefix that accepts any."""
     return " ".join([*_hashes(), device, numerics]).strip()
 
 
@@ -40,18 +40,18 @@ def _beginnings(wanted: str) -> list[str]:
 
 
 def resources(cores: int, numerics: dict[str, str]) -> dict[str, float]:
-    """Return what a worker offers that has so many cores and, by their fingerprints, these devices."""
+    """Return what a worker offers, given its number of cores and the fingerprint of each of its devices."""
     beginnings = [name for pair in numerics.items() for name in _beginnings(mark(*pair))]
     return dict.fromkeys(["cores", *beginnings], float(cores)) | ({"gpu": 1.0} if "cuda" in numerics else {})
 
 
 def objection(offered: Iterable[str], wanted: str) -> str:
-    """Return why a host that offers this can't run what asks for the mark `wanted`; "" if it can."""
+    """Return why a host that offers `offered` can't run an experiment that requires the mark `wanted`, or ""."""
     return next((why for part, why in zip(_beginnings(wanted), OBJECTIONS, strict=False) if part not in offered), "")
 
 
 def numerics(offered: Iterable[str], device: str) -> str:
-    """Return the fingerprint for `device` of a worker that offers this."""
+    """Return the fingerprint for `device` of a worker that offers `offered`."""
     return next(parts[3] for parts in map(str.split, offered) if len(parts) == 4 and parts[2] == device)
 
 

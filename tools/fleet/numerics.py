@@ -1,6 +1,6 @@
 """The numerics of this machine: `python -m tools.fleet.numerics` prints them as JSON.
 
-It is a program of its own because the environment variables that decide the last bits must be set before PyTorch is
+It is a separate program because the environment variables that affect the last bits must be set before PyTorch is
 imported.
 """
 
@@ -21,7 +21,7 @@ from tools.git import reason
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine computes with; where the fingerprints of a device agree, so do the bits of all results."""
+    """The GPUs and numerics of a machine. Machines with the same fingerprint for a device compute the same bits."""
 
     gpus: int
     numerics: dict[str, str]  # the fingerprint for `cpu` and, if there is a GPU, for `cuda`

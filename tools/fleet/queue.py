@@ -1,4 +1,4 @@
-"""The experiments that `dvc exp run --queue` has queued, and the names that their content gives them."""
+"""The experiments queued by `dvc exp run --queue`, and their names, which depend on their content."""
 
 import hashlib
 import json
@@ -23,9 +23,9 @@ PREFIX = "refs/fleet/"
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment that someone wants to run.
+    """A queued experiment.
 
-    Equal code, data, params and targets have equal `content`, whoever asks and whenever.
+    Experiments with the same code, data, params and targets have the same `content`, whoever queues them.
     """
 
     commit: str  # it holds the code and params; it is in DVC's stash
@@ -50,7 +50,7 @@ def queued() -> list[tuple[QueueEntry, Experiment]]:
 
 
 def remove(entries: Iterable[QueueEntry]) -> None:
-    """Take `entries` out of DVC's queue; those that somebody else has removed are no error."""
+    """Remove `entries` from DVC's queue; entries that are no longer there are ignored."""
     with Repo() as repo:
         queue = repo.experiments.celery_queue
         there = {entry.stash_rev for entry in queue.iter_queued()}
@@ -66,7 +66,7 @@ def read(commit: str, baseline: str) -> Experiment:
     deps -= {path for stage in stages.values() for path in stage.outputs}
     code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
     params = _params(tree)
-    # DVC's own record of how it was asked; the commit comes from this repository's own queue.
+    # DVC's record of the options of `dvc exp run`. It is safe to unpickle: it comes from this repository's own queue.
     asked = pickle.loads(_blob(tree[".dvc/tmp/repro.dat"]))["kwargs"]  # noqa: S301
     switches = sorted(f"--{name.replace('_', '-')}" for name, value in asked.items() if value is True)
     words = [*switches, *asked["targets"]]
@@ -101,7 +101,7 @@ def _params(tree: dict[str, str]) -> dict[str, Any]:
 
 
 def label(params: dict[str, Any], baseline: dict[str, Any]) -> str:
-    """Return in a few characters, fit for the name of a Git ref, in what `params` differ from `baseline`.
+    """Return a short description, valid in a Git ref, of how `params` differ from `baseline`.
 
     {train: {seed: 3}} against {train: {seed: 0}} is `seed3`; no difference is `same`.
     """

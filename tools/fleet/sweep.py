@@ -1,4 +1,4 @@
-"""What the submitter does: hand the queue to a cluster, follow it, and take the results in."""
+"""The submitter: sends the queue to a cluster, reports progress, and fetches the results."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 from distributed import Client, Future, LocalCluster, fire_and_forget
 from dvc.repo.experiments.queue.base import QueueEntry
 from tqdm import tqdm
@@ -22,32 +23,32 @@ from tools.git import git
 LOGS = work.FOLDER / "logs"
 # How many lines of a failed experiment are shown.
 LAST = 8
-BAR = "{bar}| {n_fmt} of {total_fmt} are over{postfix} [{elapsed}<{remaining}]"
+BAR = "{bar}| {n_fmt} of {total_fmt} finished{postfix} [{elapsed}<{remaining}]"
 ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lists it)"
 GONE = (
-    "the scheduler has gone; nothing is lost: start it again, and run this again; "
-    "what has been run in the meantime is taken as it is"
+    "the scheduler has stopped; nothing is lost: restart it, then run this command again, "
+    "which also fetches what has finished in the meantime"
 )
 
 
 def run(address: str | None, cores: int | None, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
     if not Path("dvc.yaml").exists():
-        raise PipelineError("here is no dvc.yaml: run this in the project's folder")
+        raise PipelineError("there is no dvc.yaml here: run this in the project's folder")
     if address:
         cluster.check_address(address)
         if missing := cluster.remotes_missing():
             raise PipelineError("\n".join(missing))
     if not (queue := queued()):
-        print("nothing is queued: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate queues three experiments")
+        print("nothing is queued; to queue three experiments: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate")
         return 0
     sweep = Sweep(queue, bool(address), measure(), any_numerics, _author())
-    sweep.take_what_is_there()
+    sweep.fetch_existing()
     if sweep.left:
         with _client(address, cores or len(os.sched_getaffinity(0)), sweep.here) as client:
             sweep.run(client)
-    n, was_there = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
-    print(f"{n} experiments: {sweep.ran} ran, {was_there} were there, {sweep.failed} failed")
+    n, already_done = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
+    print(f"{n} experiments: {sweep.ran} ran, {already_done} were already done, {sweep.failed} failed")
     return int(bool(sweep.failed))
 
 
@@ -56,7 +57,7 @@ def _author() -> tuple[str, str]:
         return git("config", "user.name").strip(), git("config", "user.email").strip()
     except PipelineError:
         raise PipelineError(
-            "git does not know who you are: git config --global user.name NAME, and user.email ADDRESS"
+            "git does not know who you are: set user.name and user.email with git config --global"
         ) from None
 
 
@@ -68,12 +69,14 @@ def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
             client = Client(address, timeout=20, set_as_default=False)
         except (OSError, TimeoutError):
             raise PipelineError(
-                f"no scheduler answers at {address}: python -m tools.fleet scheduler starts one", status=1
+                f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1
             ) from None
         with client:
             yield client
         return
     with (
+        # A worker in this process can't get lost; it is silent only while the whole machine is suspended.
+        dask.config.set({"distributed.scheduler.worker-ttl": None}),
         LocalCluster(
             n_workers=1,
             threads_per_worker=cores,
@@ -90,7 +93,7 @@ def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
             work.stop()
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line above the progress bar."""
     tqdm.write(line)
     sys.stdout.flush()
@@ -98,24 +101,24 @@ def tell(line: str) -> None:
 
 @dataclass
 class Sweep:
-    """What is asked for, and what has become of it; experiments go by their content, so that equal ones run once."""
+    """The queued experiments and their progress. They are identified by their content, so that equal ones run once."""
 
     queue: list[tuple[QueueEntry, Experiment]]
     shared: bool  # whether results go to the remotes and come from there
     here: Machine
     any_numerics: bool
     author: tuple[str, str]  # of the commits that hold the results
-    hosts: dict[str, int] | None = None  # how many cores each has, 0 if it takes no part, by the worker's address
+    hosts: dict[str, int] | None = None  # by the worker's address: its cores, or 0 if it is not used
     ran: int = 0
     failed: int = 0
 
     def __post_init__(self) -> None:
         self.experiments = {experiment.content: experiment for _, experiment in self.queue}
-        self.left = self.experiments.copy()  # those that are not over
+        self.left = self.experiments.copy()  # those that have not finished
         self.names: dict[str, str] = {}  # of hosts, by the worker's address
 
     def requirement(self, experiment: Experiment) -> tuple[str, str]:
-        """Return the device and the numerics by which `experiment` is to be run; `""` for any numerics.
+        """Return the device and the numerics with which `experiment` must run; `""` for any numerics.
 
         The device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
         """
@@ -127,13 +130,13 @@ class Sweep:
             return device, ""
         if device not in self.here.numerics:
             raise PipelineError(
-                "compute.device is cuda, but this machine has no GPU whose numerics hosts could be held to: "
-                "--any-numerics takes any, and compute.device=cpu needs none"
+                "compute.device is cuda, but this machine has no GPU to compare the numerics of the hosts with: "
+                "use --any-numerics, or set compute.device to cpu"
             )
         return device, self.here.numerics[device]
 
-    def take_what_is_there(self) -> None:
-        """Take in what somebody has run."""
+    def fetch_existing(self) -> None:
+        """Fetch results that already exist."""
         refs = results(git("for-each-ref", "--format=%(refname)", "refs/exps"))
         if self.shared:
             refs |= results(git("ls-remote", "origin", "refs/exps/*"))
@@ -141,13 +144,14 @@ class Sweep:
         for content, experiment in self.experiments.items():
             if ref := find(refs, experiment, self.requirement(experiment)[1]):
                 at_home = ref.split("/")[2:4] == [experiment.baseline[:2], experiment.baseline[2:]]
-                arrived[content] = ref, f"was there already{'' if at_home else ELSEWHERE}"
-        self.take_in(arrived)
+                arrived[content] = ref, f"was already done{'' if at_home else ELSEWHERE}"
+        self.fetch_results(arrived)
 
-    def take_in(self, arrived: dict[str, tuple[str, str]]) -> None:
-        """Bring results into this repository, and only then forget that they were asked for.
+    def fetch_results(self, arrived: dict[str, tuple[str, str]]) -> None:
+        """Fetch results into this repository, and only then remove their experiments from the queue.
 
-        `arrived` has the ref of each, and how it came. While the Git remote is away, this waits for it.
+        `arrived` maps the content of each experiment to the ref of its result and what to print about it. Waits while
+        the Git remote is unavailable.
         """
         told = not arrived or not self.shared
         while arrived and self.shared:
@@ -156,35 +160,35 @@ class Sweep:
                 break
             except PipelineError as error:
                 if not told:
-                    tell(f"waiting for the Git remote: {error}")
+                    print_line(f"waiting for the Git remote: {error}")
                 told = True
                 time.sleep(5)
         if arrived:
             remove(entry for entry, experiment in self.queue if experiment.content in arrived)
         for content, (ref, how) in arrived.items():
-            tell(f"{ref.rsplit('/', 1)[1]}: {how}")
+            print_line(f"{ref.rsplit('/', 1)[1]}: {how}")
             del self.left[content]
 
     def run(self, client: Client) -> None:
-        """Run what is not there; return when the last one is over."""
+        """Run the remaining experiments; return when all have finished."""
         sent = self.left.copy()
         if self.shared:
             commits = [experiment.commit for experiment in sent.values()]
             git("push", "--quiet", "--force", "origin", *(f"{commit}:{PREFIX}{commit}" for commit in commits))
-        client.subscribe_topic("fleet", self.hear)
-        self.look(client)
+        client.subscribe_topic("fleet", self.on_message)
+        self.update_hosts(client)
         futures = {content: self.submit(client, experiment) for content, experiment in sent.items()}
-        # If this process is killed, the hosts go on, and whoever asks again finds what runs already.
+        # If this process is killed, the hosts continue, and the next submitter finds the experiments that are running.
         fire_and_forget(list(futures.values()))
         total = len(self.experiments)
         try:
             with tqdm(total=total, initial=total - len(self.left), bar_format=BAR, disable=None) as bar:
                 while self.left:
                     over = [content for content, future in futures.items() if future.status != "pending"]
-                    self.take_in(
-                        {content: came for content in over if (came := self.take(content, futures.pop(content)))}
+                    self.fetch_results(
+                        {content: came for content in over if (came := self.collect(content, futures.pop(content)))}
                     )
-                    self.look(client)
+                    self.update_hosts(client)
                     bar.set_postfix_str(f"{self.failed} failed", refresh=False)
                     bar.update(len(over))
                     time.sleep(0.5)
@@ -192,18 +196,18 @@ class Sweep:
             client.cancel(list(futures.values()), force=True)
             raise
         finally:
-            self.tidy([experiment for content, experiment in sent.items() if content not in self.left])
+            self.clean_up([experiment for content, experiment in sent.items() if content not in self.left])
 
-    def tidy(self, over: list[Experiment]) -> None:
-        """Remove from the Git remote what hosts needed to run these; if that fails, it costs some bytes."""
+    def clean_up(self, over: list[Experiment]) -> None:
+        """Remove the commits of finished experiments from the Git remote; a failure does no harm."""
         if self.shared and over:
             refs = [PREFIX + experiment.commit for experiment in over]
             subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
 
     def submit(self, client: Client, experiment: Experiment) -> "Future[work.Result]":
-        """Hand an experiment to the cluster; what another submitter has handed in, too, runs once."""
+        """Submit an experiment to the cluster; if another submitter has submitted it, too, it runs once."""
         device, numerics = self.requirement(experiment)
-        # On hosts with fewer cores than it has threads, an experiment has all of them.
+        # If no host has as many cores as the experiment has threads, it gets all cores of the largest host.
         largest = max((self.hosts or {}).values(), default=0)
         needed = {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, largest or experiment.threads)}
         return client.submit(
@@ -215,8 +219,8 @@ class Sweep:
             pure=False,
         )
 
-    def take(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
-        """Return the ref of a result and how it came, or tell why there is none."""
+    def collect(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
+        """Return the ref of a result and what to print about it, or print why there is none."""
         name = self.experiments[content].name
         if future.status == "finished":
             result = future.result()
@@ -225,22 +229,22 @@ class Sweep:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(result.log)
             if result.ref:
-                self.ran += bool(result.log)  # else somebody was faster
+                self.ran += bool(result.log)  # otherwise another submitter's run was used
                 ran = f"ran on {result.host} in {result.seconds:.0f} s"
-                return result.ref, ran if result.log else "was there already"
-            tell(f"{name}: failed on {result.host}; all it printed is in {log}")
+                return result.ref, ran if result.log else "was already done"
+            print_line(f"{name}: failed on {result.host}; its full output is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:
-                tell(f"    {line}")
+                print_line(f"    {line}")
         elif future.status == "error":
-            tell(f"{name}: did not end well on any host: {future.exception()}")
+            print_line(f"{name}: could not be run on any host: {future.exception()}")
         else:
             raise PipelineError(GONE, status=1)
         self.failed += 1
         del self.left[content]
         return None
 
-    def look(self, client: Client) -> None:
-        """Tell which hosts have come and gone."""
+    def update_hosts(self, client: Client) -> None:
+        """Print which hosts have joined or left."""
         try:
             workers = client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError):
@@ -255,14 +259,14 @@ class Sweep:
             self.hosts[address] = int(offered["cores"]) if "" in objections else 0
             self.names[address] = host
             if self.shared and address not in hosts:
-                tell(f"{host}: {marks.describe(offered) if self.hosts[address] else objections[0]}")
+                print_line(f"{host}: {marks.describe(offered) if self.hosts[address] else objections[0]}")
         for address in hosts.keys() - workers.keys():
             if hosts[address]:
-                tell(f"{self.names[address]} has gone; what ran there runs elsewhere")
+                print_line(f"lost {self.names[address]}; its experiments will run elsewhere")
         if not any(self.hosts.values()) and not waiting:
-            tell("no host takes part: waiting for one; python -m tools.fleet worker starts it")
+            print_line("waiting for a suitable host: start one with python -m tools.fleet worker")
 
-    def hear(self, event: tuple[float, dict[str, str]]) -> None:
-        """Tell what a host says of an experiment."""
+    def on_message(self, event: tuple[float, dict[str, str]]) -> None:
+        """Print a host's message about an experiment."""
         if event[1]["content"] in self.left:
-            tell(event[1]["line"])
+            print_line(event[1]["line"])

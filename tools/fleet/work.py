@@ -1,4 +1,4 @@
-"""What a host does with an experiment: run it in a clone that nobody else uses, and hand over the result."""
+"""The host: runs an experiment in a clone of its own, and delivers the result."""
 
 import fcntl
 import os
@@ -28,9 +28,9 @@ FOLDER = Path(".dvc/tmp/fleet")
 LEFT: list[str] = []
 # Set when this host leaves the cluster: nothing needs to wait for a remote any longer.
 STOPPING = threading.Event()
-# How many seconds the remotes may be away.
+# How long the remotes may be unavailable, in seconds.
 PATIENCE = 600
-# With less space than this, a host runs nothing: bytes.
+# The free disk space that a host needs to run experiments, in bytes.
 SPACE = 200_000_000
 DVC = (sys.executable, "-m", "dvc")
 
@@ -47,22 +47,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it."""
+    """The outcome of a job."""
 
     host: str
     ref: str  # of the experiment's commit; none if it failed
     seconds: float
-    log: str  # what it printed; nothing if the result was there already
+    log: str  # what it printed; empty if it was already done
 
 
 class HostError(Exception):
-    """The host can no longer run experiments; another one may."""
+    """The host can't run experiments any longer, but other hosts may."""
 
 
 def run(job: Job) -> Result:
     """Run `job` in a Dask worker that was started in a clone, and return what became of it.
 
-    A training that fails is a result, too: elsewhere it would fail as well.
+    A failed training is a result, too: it would fail on any host.
     """
     host, start, worker = socket.gethostname(), time.monotonic(), get_worker()
 
@@ -88,14 +88,14 @@ def run(job: Job) -> Result:
 
 @contextmanager
 def _clone(root: Path, shared: bool) -> Iterator[Path]:
-    """Give a clone of `root` that nobody else uses now."""
+    """Yield a clone of `root` that no other experiment is using."""
     root = root.resolve()
     for number in range(10**6):
         folder = root / FOLDER / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it when this process dies
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when this process dies
             except BlockingIOError:
                 continue
             _prepare(folder, root, shared)
@@ -104,7 +104,7 @@ def _clone(root: Path, shared: bool) -> Iterator[Path]:
 
 
 def _prepare(folder: Path, root: Path, shared: bool) -> None:
-    """Make or clear up the clone in `folder`, and let it use the remotes and DVC's cache of `root`."""
+    """Create or clean up the clone in `folder`, and make it use the remotes and DVC cache of `root`."""
     _end_processes_in(folder)
     clone = folder / "clone"
     if not (folder / "whole").exists():
@@ -125,7 +125,7 @@ def _prepare(folder: Path, root: Path, shared: bool) -> None:
 
 
 def _end_processes_in(folder: Path) -> None:
-    """Kill what a worker that was killed has left running there."""
+    """Kill processes that a killed worker has left running in `folder`."""
     for process in psutil.process_iter():
         try:
             if Path(process.cwd()).is_relative_to(folder):
@@ -135,7 +135,7 @@ def _end_processes_in(folder: Path) -> None:
 
 
 def stop() -> None:
-    """Kill every experiment that this process has started, and let none wait for a remote."""
+    """Kill every experiment that this process has started, and stop waiting for remotes."""
     STOPPING.set()
     for child in psutil.Process().children(recursive=True):
         child.kill()
@@ -170,11 +170,11 @@ class _Run:
         return ref, done.stdout
 
     def _check_out(self) -> None:
-        """Bring the experiment's code and params, the data, and of the results what is at hand; the others are made."""
+        """Check out the experiment's code and params, and pull the data and those outputs that are available."""
         experiment = self.job.experiment
         source = PREFIX + experiment.commit if self.job.shared else experiment.commit
         self._patiently("git", "fetch", "--quiet", "origin", source)
-        # By its hash: whatever the remote calls by that name, nothing else than the submitter's commit runs.
+        # By hash, so that only the submitter's commit is run, whatever the ref on the remote points to.
         git("checkout", "--quiet", "--force", "--detach", experiment.baseline, root=self.clone)
         git("clean", "-fdq", root=self.clone)
         git("restore", f"--source={experiment.commit}", "--", ".", ":!.dvc/tmp", root=self.clone)
@@ -184,7 +184,7 @@ class _Run:
             brought.write_text(experiment.baseline)
 
     def _hand_over(self, ref: str) -> None:
-        """Bring the result to where the submitter finds it: the data first, so that a ref never stands for less."""
+        """Push the result for the submitter: the data first, so that the data of a ref is always there."""
         if self.job.shared:
             targets = [word for word in self.job.experiment.words if not word.startswith("--")]
             self._patiently(*DVC, "push", *(["--with-deps", *targets] if targets else []))
@@ -192,10 +192,10 @@ class _Run:
             self._patiently("git", "push", "--quiet", "origin", ref)
         except HostError:
             if ref not in self._patiently("git", "ls-remote", "origin", ref):
-                raise  # else a host that seemed dead was faster, with the same result
+                raise  # otherwise a host presumed dead has pushed the same result
 
     def _patiently(self, *command: str) -> str:
-        """Run `command`, again and again while a remote is away, and return what it prints."""
+        """Run `command`, retrying while a remote is unavailable, and return its output."""
         what = " ".join(("dvc", command[3]) if command[:3] == DVC else command[:2])
         start, pause, told = time.monotonic(), 1.0, False
         while (done := self._try(*command)).returncode:
@@ -205,7 +205,7 @@ class _Run:
                 raise HostError(f"{what} was killed by signal {-done.returncode}")
             self._check_space(done.stdout)
             if "couldn't find remote ref" in done.stdout:
-                raise PipelineError(f"{what}: somebody has removed it from the Git remote", status=1)
+                raise PipelineError(f"{what}: the ref has been removed from the Git remote", status=1)
             why = reason(done.stdout)
             rejected = what == "git push" and "rejected" in done.stdout
             if rejected or not self.job.shared or time.monotonic() - start > PATIENCE:
@@ -221,7 +221,7 @@ class _Run:
         """Raise HostError if the disk is full, or if the `output` of a command says so."""
         free = shutil.disk_usage(self.clone).free
         if free < SPACE or "No space left on device" in output:
-            raise HostError(f"the disk of {self.clone.parent} is full: {free / 1e6:.0f} MB are free")
+            raise HostError(f"the disk of {self.clone.parent} is full: only {free / 1e6:.0f} MB are free")
 
     def _try(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run `command` in the clone, as the submitter; its output is in the file `log` while it runs."""
