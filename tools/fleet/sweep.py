@@ -246,7 +246,8 @@ class Sweep:
     def update_hosts(self, client: Client) -> None:
         """Print which hosts have joined or left."""
         try:
-            workers = client.scheduler_info(n_workers=-1)["workers"]
+            # Not client.scheduler_info(), whose answer a periodic update without workers may replace.
+            workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
         except (OSError, TimeoutError):
             raise PipelineError(GONE, status=1) from None
         waiting = self.hosts is not None and not any(self.hosts.values())
