@@ -101,12 +101,9 @@ def fit(
     the CPU, so that a seed gives the same numbers on every device. The last bits depend on `threads` (on a CPU). Raises
     PipelineError if a batch is larger than the training set, or (status 1) after an epoch with a non-finite loss.
     """
-    n, size = len(images), config.batch_size
-    if size > n:
-        raise PipelineError(
-            f"train.batch_size is {size}, but training has {n} images: set it to {n} or less, or raise split.folds"
-        )
-    epoch_steps = math.ceil(n / size)
+    size = config.batch_size
+    _check_batch_size(size, len(images))
+    epoch_steps = math.ceil(len(images) / size)
     total_steps = config.epochs * epoch_steps
     lrs = [config.lr * lr_factor(step, total_steps, config) for step in range(total_steps)]
     lrs_on_device = torch.tensor(lrs, device=images.device) if images.is_cuda else lrs
@@ -129,6 +126,13 @@ def fit(
             raise _diverged("after", end, loss, config)
         val = (loss, score) if len(val_images) else (None, None)
         yield Epoch(epoch + 1, lrs[end - 1], *train, *val)
+
+
+def _check_batch_size(size: int, n: int) -> None:
+    if size > n:
+        raise PipelineError(
+            f"train.batch_size is {size}, but training has {n} images: set it to {n} or less, or raise split.folds"
+        )
 
 
 def _sample(images: Tensor, config: TrainConfig, generator: torch.Generator) -> list[Tensor]:

@@ -146,7 +146,7 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
       mean by Student's t distribution, which ends at 0 and 1 for an accuracy; the last three are missing for n = 1
     - `shared`, the number of seeds (or folds) that the set has in common with the best of its kind; `behind`, by how
       much its mean over these is below that of the best set; `behind_low` and `behind_high`, the 95 % confidence
-      interval of this paired difference, which is narrower than for independent means
+      interval of this paired difference
     - `of`
 
     Raises PipelineError if no run has a metric that is wanted.
@@ -160,17 +160,10 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
     differing = [name for name in differing if name not in (SEED, FOLD)] + ["code"]
     rows = []
     for name in wanted:
-        sets, fraction = [], name.endswith("accuracy")
-        distinct = params.assign(code=codes[name])[metrics[name].notna()]
-        distinct = distinct[~distinct.duplicated()]
-        for _, group in distinct.groupby(differing, dropna=False, sort=False):
-            for over, runs in repetitions(group):
-                values = metrics.loc[runs, name]
-                values.index = group.loc[runs, FOLD if over.startswith(FOLD) else SEED]
-                sets.append((group.iloc[0], over, values))
-        sets.sort(key=lambda entry: entry[2].mean(), reverse=fraction)
+        fraction = name.endswith("accuracy")
+        sets = _sets(params.assign(code=codes[name]), metrics[name].dropna(), differing)
         best: dict[str, pd.Series] = {}
-        for first, over, values in sets:
+        for first, over, values in sorted(sets, key=lambda entry: entry[2].mean(), reverse=fraction):
             behind = (best[over] - values).dropna() if over in best else values[:0]
             best.setdefault(over, values)
             rows.append(
@@ -180,6 +173,15 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
             )
     summary = pd.DataFrame(rows)
     return summary if (summary.groupby("metric")["code"].nunique() > 1).any() else summary.drop(columns="code")
+
+
+def _sets(params: pd.DataFrame, values: pd.Series, differing: list[str]) -> Iterator[tuple[pd.Series, str, pd.Series]]:
+    """Yield the params of each set of runs, what its runs differ in, and their `values` by seed or fold."""
+    params = params.loc[values.index].drop_duplicates()
+    for _, group in params.groupby(differing, dropna=False, sort=False):
+        for over, runs in repetitions(group):
+            index = group.loc[runs, FOLD if over.startswith(FOLD) else SEED]
+            yield group.iloc[0], over, values[runs].set_axis(index)
 
 
 def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:

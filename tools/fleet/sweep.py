@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import dask
 from distributed import Client, Future, LocalCluster, fire_and_forget
@@ -247,7 +248,7 @@ class Sweep:
         """Print which hosts have joined or left."""
         try:
             # Not client.scheduler_info(), whose answer a periodic update without workers may replace.
-            workers = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+            workers = client.sync(cast(Any, client.scheduler).identity, n_workers=-1)["workers"]
         except (OSError, TimeoutError):
             raise PipelineError(GONE, status=1) from None
         waiting = self.hosts is not None and not any(self.hosts.values())
