@@ -38,7 +38,7 @@ def main(
         report,
     )
     files.write(PATH, html)
-    print(f"{PATH}: open it in a browser")
+    print(f"wrote {PATH}; open it in a browser")
 
 
 if __name__ == "__main__":

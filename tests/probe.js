@@ -1,4 +1,4 @@
-// What a visitor does on the report's page, and what they see then. `wanted` holds what the test gives.
+// What a visitor of the report does, and what they then see. `wanted` comes from the test.
 const seen = {errors: []};
 window.addEventListener("error", event => seen.errors.push(event.message));
 
@@ -9,10 +9,11 @@ seen.read = wanted.strokes.map(strokes => activations(model, rasterise(strokes))
   .map(logits => logits.indexOf(Math.max(...logits)));
 seen.softmax = softmax(new Float32Array([1000, 1001, 999]));
 
-const inkOf = id => Array.from($(id).getContext("2d").getImageData(0, 0, 28, 28).data).filter((_, at) => at % 4 === 3);
-const answer = () => $("answer").textContent;
-const bold = () => document.querySelectorAll("#bars .best").length;
-seen.start = {given: inkOf("given"), answer: answer()};
+const pixels = context => Array.from(context.getImageData(0, 0, context.canvas.width, context.canvas.height).data);
+const input = () => pixels($("input").getContext("2d")).filter((_, at) => at % 4 === 3);
+const prediction = () => $("prediction").textContent;
+const bold = () => document.querySelectorAll("#probabilities .best").length;
+seen.start = input();
 
 function draw(stroke) {
   const box = pad.getBoundingClientRect();
@@ -26,45 +27,51 @@ function draw(stroke) {
 seen.drawings = wanted.drawings.map(strokes => {
   $("clear").click();
   strokes.forEach(draw);
-  paint();
-  return {given: inkOf("given"), answer: answer(), bold: bold()};
+  redraw();
+  return {input: input(), prediction: prediction(), bold: bold()};
 });
 const before = strokes.length;
 $("undo").click();
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "z", ctrlKey: true}));
 seen.undone = [before, strokes.length];
 $("clear").click();
-seen.cleared = {strokes: strokes.length, answer: answer(), ink: Math.max(...inkOf("given"))};
+seen.cleared = {strokes: strokes.length, prediction: prediction(), blank: !pixels(pen).concat(input()).some(Boolean)};
 
-const visible = () => misread.filter(digit => !digit.button.hidden).map(({actual, predicted}) => [actual, predicted]);
-seen.all = visible();
-seen.shown = $("shown").textContent;
+const listed = () => misread.filter(image => !image.button.hidden).map(({actual, predicted}) => [actual, predicted]);
+seen.all = listed();
+seen.listed = $("listed").textContent;
 const cell = document.querySelector("#confusion button");
 seen.label = cell.getAttribute("aria-label");
 cell.focus();
-seen.focused = {of: visible(), words: $("shown").textContent};
+seen.focused = {of: listed(), text: $("listed").textContent};
 cell.blur();
-seen.left = visible().length;
+seen.left = listed().length;
 cell.focus();
 cell.click();
 cell.blur();
-seen.kept = [visible().length, cell.getAttribute("aria-pressed")];
+seen.selected = [listed().length, cell.getAttribute("aria-pressed")];
 cell.focus();
 cell.click();
 cell.blur();
-seen.given_up = [visible().length, cell.getAttribute("aria-pressed")];
+seen.deselected = [listed().length, cell.getAttribute("aria-pressed")];
 misread[0].button.click();
-seen.clicked = inkOf("given");
+seen.clicked = input();
+redraw(); // as a change of the colour scheme does
+seen.redrawn = input();
+draw([[0.3, 0.3], [0.6, 0.6]]);
+redraw();
+seen.drawnOver = strokes.length;
 
-const chart = document.querySelector("#curves svg");
-seen.last = chart.getAttribute("aria-label");
-chart.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
-seen.previous = chart.getAttribute("aria-label");
+const curve = document.querySelector("#curves svg");
+seen.last = curve.getAttribute("aria-label");
+curve.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+seen.previous = curve.getAttribute("aria-label");
 
-const named = element => element.getAttribute("aria-label") || element.textContent;
-seen.unnamed = [...document.querySelectorAll("button, [tabindex], [role=img]")].filter(element => !named(element)).length;
-seen.wide = document.documentElement.scrollWidth - innerWidth;
+const labelled = element => element.getAttribute("aria-label") || element.textContent;
+seen.unlabelled = [...document.querySelectorAll("button, [tabindex], [role=img]")].filter(element => !labelled(element)).length;
 seen.bars = [...document.querySelectorAll("#calibration title")].map(title => title.textContent);
+seen.opacities = [...document.querySelectorAll("#calibration g")].map(group => +group.getAttribute("opacity"));
+seen.colours = ["blue", "orange"].map(colour);
 seen.maps = document.querySelectorAll("#layers canvas").length;
-seen.kinds = {totals: [...document.querySelectorAll("#confusion td.total")].map(total => total.textContent)};
+seen.totals = [...document.querySelectorAll("#confusion td.total")].map(total => total.textContent);
 document.body.replaceChildren(JSON.stringify(seen)); // as text: what the browser prints is escaped

@@ -1,4 +1,4 @@
-"""The trained network, as the last run of the pipeline left it: it reads what is drawn and photographed."""
+"""The model of the last run of the pipeline: it classifies drawings and photos."""
 
 import io
 
@@ -46,7 +46,7 @@ def test_the_page_of_the_run(tmp_path):
     seen = visit(text, images[:1000], tmp_path, drawings=[SEVEN, FOUR], strokes=drawn)
     assert np.abs(np.array(seen["logits"]) - logits).max() <= 1e-6 * np.abs(logits).max()
     assert (np.argmax(seen["logits"], 1) == logits.argmax(1)).all()
-    assert [drawing["answer"][0] for drawing in seen["drawings"]] == ["7", "4"]
+    assert [drawing["prediction"][0] for drawing in seen["drawings"]] == ["7", "4"]
     assert (np.array(seen["read"]) == labels[:500]).mean() >= 0.97
 
 

@@ -1,32 +1,32 @@
-// From strokes to 28×28 numbers, by the rule in lenet/ink.py.
+// Rasterises a drawing to 28×28 pixels like MNIST's, by the same rules as lenet/ink.py.
 
-// `strokes` are lists of points [x, y] on any scale. Every line gets the width that is usual in MNIST, in pixels.
+// `strokes` are lists of points [x, y] on any scale. The default line width, in pixels, is typical of MNIST.
 function rasterise(strokes, width = 2.4) {
-  const points = strokes.flat(), reach = width / 2 + 0.5; // an edge is soft over one pixel
+  const points = strokes.flat(), reach = width / 2 + 0.5; // edges are antialiased over one pixel
   const [[left, right], [top, bottom]] = [0, 1].map(axis => points.map(point => point[axis]))
     .map(values => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
   const scale = (20 - width) / Math.max(right - left, bottom - top, 1e-9);
   const drawn = draw(0, 0), mass = drawn.reduce((sum, ink) => sum + ink);
-  const centre = place => drawn.reduce((sum, ink, at) => sum + ink * place(at), 0) / mass;
-  return draw(Math.round(14 - centre(at => at % 28)), Math.round(14 - centre(at => Math.floor(at / 28))));
+  const centre = coordinate => drawn.reduce((sum, ink, i) => sum + ink * coordinate(i), 0) / mass;
+  return draw(Math.round(14 - centre(i => i % 28)), Math.round(14 - centre(i => Math.floor(i / 28))));
 
-  // The box of 20×20 in the middle, moved by whole pixels.
-  function draw(across, down) {
+  // Draws the strokes into the central 20×20 pixels, shifted by `dx` and `dy` whole pixels.
+  function draw(dx, dy) {
     const pixels = new Uint8Array(784);
-    const place = ([x, y]) => [(x - (left + right) / 2) * scale + 13.5 + across, (y - (top + bottom) / 2) * scale + 13.5 + down];
-    for (const stroke of strokes) stroke.forEach((end, i) => line(pixels, place(stroke[Math.max(0, i - 1)]), place(end)));
+    const place = ([x, y]) => [(x - (left + right) / 2) * scale + 13.5 + dx, (y - (top + bottom) / 2) * scale + 13.5 + dy];
+    for (const stroke of strokes) stroke.forEach((end, i) => drawLine(pixels, place(stroke[Math.max(0, i - 1)]), place(end)));
     return pixels;
   }
 
-  function line(pixels, [ax, ay], [bx, by]) {
-    const dx = bx - ax, dy = by - ay, square = dx * dx + dy * dy || 1;
+  function drawLine(pixels, [ax, ay], [bx, by]) {
+    const dx = bx - ax, dy = by - ay, squared = dx * dx + dy * dy || 1;
     const range = (a, b) => [Math.max(0, Math.ceil(Math.min(a, b) - reach)), Math.min(27, Math.floor(Math.max(a, b) + reach))];
     const [x0, x1] = range(ax, bx), [y0, y1] = range(ay, by);
     for (let y = y0; y <= y1; y++)
       for (let x = x0; x <= x1; x++) {
-        const along = Math.min(1, Math.max(0, ((x - ax) * dx + (y - ay) * dy) / square));
-        const away = Math.hypot(x - ax - along * dx, y - ay - along * dy);
-        const ink = Math.round(255 * Math.min(1, Math.max(0, reach - away)));
+        const along = Math.min(1, Math.max(0, ((x - ax) * dx + (y - ay) * dy) / squared));
+        const distance = Math.hypot(x - ax - along * dx, y - ay - along * dy);
+        const ink = Math.round(255 * Math.min(1, Math.max(0, reach - distance)));
         pixels[28 * y + x] = Math.max(pixels[28 * y + x], ink);
       }
   }
