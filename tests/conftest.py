@@ -1,5 +1,6 @@
 """A whole project in a temporary folder, with this tree's code and a fake MNIST of a few hundred images."""
 
+import importlib
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 from lenet.config import Config
 from stages.launch import pipeline
+from stages.launch.errors import run
 
 # Tests run side by side, as many as there are cores: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -24,17 +26,8 @@ PIPELINE = pipeline.read(ROOT)
 STAGES = list(PIPELINE)
 PARAMS = pipeline.load(ROOT / "params.yaml")
 TRACKED = [
-    "lenet",
-    "stages",
-    "tools",
-    "params.yaml",
-    "dvc.yaml",
-    "requirements.lock",
-    ".dvc/config",
-    ".dvc/plots",
-    ".dvc/plots.html",
-    ".dvcignore",
-    ".gitignore",
+    *("lenet", "stages", "tools", "params.yaml", "dvc.yaml", "requirements.lock"),
+    *(".dvc/config", ".dvc/plots", ".dvc/plots.html", ".dvcignore", ".gitignore"),
 ]
 
 
@@ -92,6 +85,28 @@ class Project:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def refuse(self, *command: str, status: int = 2, **env: str) -> str:
+        """Run `command`, which must end with `status` and without a traceback, and return what it printed."""
+        done = self.try_run(*command, **env)
+        assert done.returncode == status, done.stdout
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        """Start `command` in the background; standard output and error both go where `stdout` among `options` says."""
+        options = {"text": True, "stderr": subprocess.STDOUT} | options
+        return subprocess.Popen(command, cwd=self.root, env=self.env, **options)
+
+    def commit(self, message: str) -> None:
+        """Commit every change."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def clone(self, name: str) -> "Project":
+        """Return a fresh clone beside this project, as a reader has it."""
+        self.run("git", "clone", "--quiet", ".", f"../{name}")
+        return Project(self.root.parent / name, Path(self.env["MNIST_MIRROR"]))
+
     def repro(self, *arguments: str, **env: str) -> list[str]:
         """Run `dvc repro` and return the stages that ran, in order."""
         return ran(self.run("dvc", "repro", *arguments, **env))
@@ -132,8 +147,7 @@ def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
     project.run("git", "config", "user.name", "Test")
     project.run("git", "config", "user.email", "test@example.com")
     assert project.repro() == STAGES
-    project.run("git", "add", "--all")
-    project.run("git", "commit", "--quiet", "--message", "The pipeline and its results")
+    project.commit("The pipeline and its results")
     return project
 
 
@@ -182,3 +196,32 @@ def finished_standin(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def standin(finished_standin: Project, tmp_path: Path) -> Project:
     """A copy of the finished stand-in, to be changed."""
     return copy(finished_standin, tmp_path)
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[Project], None]:
+    """Return a function that lets this process work in a project's folder, with the environment of its commands."""
+
+    def enter(project: Project) -> None:
+        monkeypatch.chdir(project.root)
+        for name, value in project.env.items():
+            monkeypatch.setenv(name, value)
+
+    return enter
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that calls `python -m tools.NAME WORDS…` within this process, where PyTorch is there already.
+
+    It returns the exit status, and what was printed to standard output and to standard error.
+    """
+
+    def tool(name: str, *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as done:
+            run(importlib.import_module(f"tools.{name}").main)
+        return done.value.code or 0, *capfd.readouterr()
+
+    return tool

@@ -17,6 +17,10 @@ def path_of(module: str) -> Path:
     return ROOT / (module.replace(".", "/") + ".py")
 
 
+def modules(folder: str) -> list[str]:
+    return [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in (ROOT / folder).rglob("*.py")]
+
+
 def imports(module: str) -> set[str]:
     """Return the modules that the source of `module` names in its imports."""
     found = set()
@@ -89,21 +93,19 @@ def test_the_files_that_the_code_names_are_deps_and_outputs(stage):
 
 
 ROOMS = ["lenet", "stages", "tools", "tests"]
-TESTS = {path.stem for path in (ROOT / "tests").glob("*.py")}
+TESTS = {module.removeprefix("tests.") for module in modules("tests")}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_chain_of_rooms(room):
     """tools → stages → lenet: each room imports itself and those further down the chain; tests import all."""
     allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    for path in (ROOT / room).rglob("*.py"):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for module in modules(room):
         rooms = {"tests" if name in TESTS else name for name in (name.split(".")[0] for name in imports(module))}
         assert rooms & set(ROOMS) <= allowed, module
 
 
 def test_launch_is_not_imported_by_what_a_stage_computes():
     """Only the launcher and the last lines of a stage's file know how a stage is started."""
-    for path in [*(ROOT / "lenet").rglob("*.py"), *(ROOT / "stages/artifacts").rglob("*.py")]:
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for module in modules("lenet") + modules("stages/artifacts"):
         assert not [name for name in imports(module) if name.startswith("stages.launch")], module

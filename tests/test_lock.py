@@ -40,85 +40,69 @@ def forget(project: Project) -> None:
         file.write_text(json.dumps(content))  # JSON is YAML
 
 
+def frozen(switch: str) -> Callable[[Project], None]:
+    return edit("dvc.yaml", "  stats:\n", f"  stats:\n    {switch}: true\n")
+
+
+# What is changed, and how each line begins that says so.
 TAMPERINGS = {
-    "a stage script edited": (
-        append("stages/evaluate.py"),
-        [r"evaluate: its dep stages/evaluate\.py is \w{32}, but \w{32} in dvc\.lock"],
-    ),
+    "a stage script edited": (append("stages/evaluate.py"), ["evaluate: its dep stages/evaluate.py is "]),
     "a module edited": (
         append("lenet/data/folds.py"),
-        [rf"{stage}: its dep lenet/data/folds\.py is" for stage in affected(PIPELINE, "lenet/data/folds.py")],
+        [f"{stage}: its dep lenet/data/folds.py is " for stage in affected(PIPELINE, "lenet/data/folds.py")],
+    ),
+    "the environment edited": (
+        append("requirements.lock"),
+        [f"{stage}: its dep requirements.lock is " for stage in affected(PIPELINE, "requirements.lock")],
     ),
     "a param edited": (
         edit("params.yaml", "lr: 0.1", "lr: 0.06"),
-        [rf"{stage}: its params section train is not the one in dvc\.lock" for stage in ("train", "report")],
+        [f"{stage}: its params section train is not the one in dvc.lock" for stage in ("train", "report")],
     ),
     "a section removed": (
         edit("params.yaml", "evaluate:\n  calibration_bins: 15", ""),
         [
-            rf"{stage}: its params section evaluate is missing in params\.yaml"
+            f"{stage}: its params section evaluate is missing in params.yaml"
             for stage, entry in PIPELINE.items()
             if "evaluate" in entry.params
         ],
     ),
-    "a metric edited": (
-        append("metrics/evaluate.json"),
-        [r"evaluate: its output metrics/evaluate\.json is \w{32}, but \w{32} in dvc\.lock"],
-    ),
-    "a metric that is a dep edited": (
-        append("metrics/stats.json"),
-        [r"stats: its output metrics/stats\.json is"],
-    ),
+    "a metric edited": (append("metrics/evaluate.json"), ["evaluate: its output metrics/evaluate.json is "]),
+    "a metric that is a dep edited": (append("metrics/stats.json"), ["stats: its output metrics/stats.json is "]),
     "a metric deleted": (
         lambda project: (project.root / "metrics/train.json").unlink(),
-        [r"train: its output metrics/train\.json is missing"],
+        ["train: its output metrics/train.json is missing"],
     ),
     "a stage added": (
         edit("dvc.yaml", "  stats:\n", "  extra:\n    cmd: 'true'\n  stats:\n"),
-        [r"extra: is in dvc\.yaml, but not in dvc\.lock"],
+        ["extra: is in dvc.yaml, but not in dvc.lock"],
     ),
     "a stage removed": (
         edit("dvc.lock", f"\n  {LAST}:\n", "\n  draw:\n"),
-        [rf"{LAST}: is in dvc\.yaml", r"draw: is in dvc\.lock"],
+        [f"{LAST}: is in dvc.yaml", "draw: is in dvc.lock"],
     ),
     "a stage removed everywhere": (
         forget,
-        [
-            rf"{LAST}: stages/{LAST}\.py is there, but dvc\.yaml has no such stage",
-            *(rf"{re.escape(path)}: is written by no stage in dvc\.yaml" for path in sorted(PIPELINE[LAST].outputs)),
-        ],
+        [f"{LAST}: stages/{LAST}.py is there, but dvc.yaml has no such stage"]
+        + [f"{path}: is written by no stage in dvc.yaml" for path in sorted(PIPELINE[LAST].outputs)],
     ),
-    "a stage frozen": (
-        edit("dvc.yaml", "  stats:\n", "  stats:\n    frozen: true\n"),
-        [r"stats: it is frozen: DVC would not ask whether it is up to date"],
-    ),
-    "a stage that always runs": (
-        edit("dvc.yaml", "  stats:\n", "  stats:\n    always_changed: true\n"),
-        [r"stats: it is always_changed: DVC would not ask whether it is up to date"],
-    ),
+    "a stage frozen": (frozen("frozen"), ["stats: it is frozen: DVC would not ask"]),
+    "a stage that always runs": (frozen("always_changed"), ["stats: it is always_changed: DVC would not ask"]),
     "an output moved to another stage": (
         edit("dvc.yaml", "      - models/predictions.csv\n    metrics:", "    metrics:"),
-        [r"evaluate: its output models/predictions\.csv is in dvc\.lock, but not in dvc\.yaml"],
+        ["evaluate: its output models/predictions.csv is in dvc.lock, but not in dvc.yaml"],
+    ),
+    "an output added": (
+        edit("dvc.yaml", "    outs:\n      - models/pred", "    outs:\n      - a\n      - models/pred"),
+        ["evaluate: its output a is in dvc.yaml, but not in dvc.lock"],
     ),
     "a dep removed": (
         edit("dvc.yaml", "      - stages/train.py\n", ""),
-        [r"train: its dep stages/train\.py is in dvc\.lock, but not in dvc\.yaml"],
-    ),
-    "an output added": (
-        edit(
-            "dvc.yaml",
-            "    outs:\n      - models/predictions.csv\n",
-            "    outs:\n      - a\n      - models/predictions.csv\n",
-        ),
-        [r"evaluate: its output a is in dvc\.yaml, but not in dvc\.lock"],
+        ["train: its dep stages/train.py is in dvc.lock, but not in dvc.yaml"],
     ),
     "a command changed": (
         edit("dvc.yaml", "stages plot", "stages draw"),
-        [r"plot: its cmd is 'python -m stages draw' in dvc\.yaml"],
-    ),
-    "the environment edited": (
-        append("requirements.lock"),
-        [rf"{stage}: its dep requirements\.lock is" for stage in affected(PIPELINE, "requirements.lock")],
+        ["plot: its cmd is 'python -m stages draw' in dvc.yaml"],
     ),
 }
 
@@ -130,8 +114,7 @@ def test_tampering_is_noticed(name, project: Project):
     tamper(project)
     found = problems(project.root)
     assert len(found) == len(expected)
-    for line, pattern in zip(found, expected, strict=True):
-        assert re.match(pattern, line)
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -44,29 +44,20 @@ def test_shapes_layer_by_layer(model, images):
 
 def test_log_probabilities_equal_the_tutorials(model, images):
     """The tutorial's network: ReLU before pooling, C5 as a convolution, LogSoftmax at the end, standardised input."""
-    convnet = nn.Sequential(
-        OrderedDict(
-            C1=nn.Conv2d(1, 6, 5, padding=2),
-            relu1=nn.ReLU(),
-            S2=nn.MaxPool2d(2),
-            C3=nn.Conv2d(6, 16, 5),
-            relu3=nn.ReLU(),
-            S4=nn.MaxPool2d(2),
-            C5=nn.Conv2d(16, 120, 5),
-            relu5=nn.ReLU(),
-        )
+    convnet = OrderedDict(
+        C1=nn.Conv2d(1, 6, 5, padding=2),
+        relu1=nn.ReLU(),
+        S2=nn.MaxPool2d(2),
+        C3=nn.Conv2d(6, 16, 5),
+        relu3=nn.ReLU(),
+        S4=nn.MaxPool2d(2),
+        C5=nn.Conv2d(16, 120, 5),
+        relu5=nn.ReLU(),
+        flatten=nn.Flatten(),
     )
-    fc = nn.Sequential(
-        OrderedDict(F6=nn.Linear(120, 84), relu6=nn.ReLU(), F7=nn.Linear(84, 10), sig7=nn.LogSoftmax(dim=-1))
-    )
-    tutorial = nn.Sequential(OrderedDict(convnet=convnet, flatten=nn.Flatten(), fc=fc))
-    tutorial.load_state_dict(
-        {
-            f"{'convnet' if name[0] == 'C' else 'fc'}.{name}": value
-            for name, value in model.state_dict().items()
-            if name not in ("mean", "std")
-        }
-    )
+    fc = OrderedDict(F6=nn.Linear(120, 84), relu6=nn.ReLU(), F7=nn.Linear(84, 10), sig7=nn.LogSoftmax(dim=-1))
+    tutorial = nn.Sequential(convnet | fc)
+    tutorial.load_state_dict({name: value for name, value in model.state_dict().items() if name not in ("mean", "std")})
     expected = tutorial((images / 255 - 0.1307) / 0.3081)
     torch.testing.assert_close(model(images).log_softmax(1), expected, msg=lambda found: f"{found}\n{LEAVING}")
 
@@ -93,13 +84,10 @@ def tensors(model: LeNet5, **changes: torch.Tensor | None) -> bytes:
         (lambda model: to_bytes(model).replace(b'"F32"', b'"F4" '), "file is not a safetensors file"),
         (lambda model: tensors(model, mean=None), "file is not a LeNet-5: mean is None instead of"),
         (lambda model: tensors(model, extra=torch.ones(1)), "file is not a LeNet-5: extra is"),
-        (
-            lambda model: tensors(model, std=torch.ones(2)),
-            "file is not a LeNet-5: std is ((2,), torch.float32)",
-        ),
+        (lambda model: tensors(model, std=torch.ones(2)), "file is not a LeNet-5: std is ((2,), torch.float32)"),
         (lambda model: tensors(model, std=torch.ones((), dtype=torch.float64)), "file is not a LeNet-5: std is"),
         (
-            lambda model: tensors(model, std=torch.tensor(float("nan"))),
+            lambda model: tensors(model, std=torch.tensor(torch.nan)),
             "file is not a usable model: std has NaN or infinity",
         ),
     ],

@@ -1,15 +1,11 @@
 """`python -m tools.predict` finds the digit in a picture, whatever paper, size and format it has."""
 
 import io
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image, ImageDraw
 
 from lenet.errors import PipelineError
@@ -100,38 +96,28 @@ def test_no_ink(shape, value):
         like_mnist(np.full(shape, value, np.uint8))
 
 
-def predict(folder: Path, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "tools.predict", *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return done.returncode, done.stdout
-
-
-@pytest.mark.slow
-def test_as_a_user_sees_it(tmp_path):
-    assert predict(tmp_path, "a.png") == (
-        2,
-        "error: there is no models/lenet5.safetensors: run make repro, or dvc pull if there is a remote\n",
-    )
+def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
+    monkeypatch.chdir(tmp_path)
+    missing = "error: there is no models/lenet5.safetensors: run make repro, or dvc pull if there is a remote\n"
+    assert tool("predict", "a.png") == (2, "", missing)
     (tmp_path / "models").mkdir()
     (tmp_path / "models/lenet5.safetensors").write_bytes(to_bytes(LeNet5(0.13, 0.31)))
     saved(drawn(), tmp_path)
-    Image.new("L", (20, 20), 255).save(tmp_path / "blank.png")
+    Image.new("L", (20, 20), 255).save("blank.png")
     buffer = io.BytesIO()
     drawn().save(buffer, "JPEG")
     (tmp_path / "cut.jpg").write_bytes(buffer.getvalue()[:2000])
     (tmp_path / "empty.png").touch()
     names = ["picture.png", "blank.png", "cut.jpg", "empty.png", "nowhere.png", "models"]
-    status, printed = predict(tmp_path, "--save", "seen", *names)
+    status, printed, errors = tool("predict", "--save", "seen", *names)
     assert status == 2
-    lines = printed.splitlines()
-    assert re.fullmatch(r"picture\.png: \d \(0 \d+\.\d%, .*, 9 \d+\.\d%\)", lines[0])
-    assert lines[1:] == [
+    assert re.fullmatch(r"picture\.png: \d \(0 \d+\.\d%, .*, 9 \d+\.\d%\)\n", printed)
+    assert errors.splitlines() == [
         "error: blank.png shows no ink (dark on light paper or light on dark paper)",
         "error: cut.jpg can't be read: it is damaged",
         "error: empty.png is not a PNG or JPEG, or is too large",
         "error: nowhere.png can't be read: No such file or directory",
         "error: models can't be read: Is a directory",
     ]
-    kept = np.array(Image.open(tmp_path / "seen/picture.png"))
-    assert (kept == 255 - like_mnist(read(tmp_path / "picture.png"))).all()
+    kept = np.array(Image.open("seen/picture.png"))
+    assert (kept == 255 - like_mnist(read(Path("picture.png")))).all()

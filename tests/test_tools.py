@@ -1,5 +1,6 @@
 """What a person types: every command that is named somewhere exists, and a mistake gets one line and status 2."""
 
+import gzip
 import importlib.util
 import re
 
@@ -26,12 +27,7 @@ def test_every_target_that_is_named_exists():
 @pytest.mark.parametrize(
     ("arguments", "edits", "line"),
     [
-        (["lock"], {"dvc.yaml": "- 1"}, r"dvc\.yaml does not describe a pipeline: .*"),
-        (
-            ["lock"],
-            {"dvc.yaml": "stages: {a: {}}"},
-            r"dvc\.yaml does not describe a pipeline: KeyError\('cmd'\); .*",
-        ),
+        (["lock"], {"dvc.yaml": "stages: {a: {}}"}, r"dvc\.yaml does not describe a pipeline: KeyError.*; .*"),
         (["lock"], {"dvc.lock": ""}, r"dvc\.lock or params\.yaml is malformed: .*"),
         (["lock"], {"dvc.lock": None}, r"dvc\.lock can't be read: No such file or directory; .*"),
         (["lock"], {"params.yaml": "train: ["}, r"params\.yaml is not valid YAML: .*"),
@@ -44,28 +40,35 @@ def test_every_target_that_is_named_exists():
         (["bench"], {"data": None}, r"there is no data/mnist: run dvc repro first"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, edits, line, standin: Project):
+def test_a_mistake_is_one_line(arguments, edits, line, standin: Project, enter, tool):
     for path, content in edits.items():
         if content is None:
             standin.run("rm", "-r", path)
         else:
             (standin.root / path).write_text(content)
-    tool, *words = arguments
-    done = standin.try_run("bash", "-c", 'python -m "$@" > /dev/null', "-", f"tools.{tool}", *words)
-    assert done.returncode == 2, done.stdout
-    assert re.fullmatch(f"error: {line}\n", done.stdout)
+    enter(standin)
+    status, _, errors = tool(*arguments)
+    assert status == 2
+    assert re.fullmatch(f"error: {line}\n", errors)
 
 
 @pytest.mark.parametrize("words", ["bench --until-target x", "compare --format x"])
-def test_an_unknown_option(words, standin: Project):
-    done = standin.try_run("python", "-m", *f"tools.{words}".split())
-    assert done.returncode == 2
-    assert "Traceback" not in done.stdout
+def test_an_unknown_option(words, tool):
+    status, printed, _ = tool(*words.split())
+    assert (status, printed) == (2, "")
 
 
-def test_checksums(standin: Project):
-    (standin.root / "some-file").write_bytes(b"abc")
-    standin.run("gzip", "--keep", "some-file")
+def test_every_tool_reports_its_mistakes():
+    """The tests call `run`, too; here is the line that does so for a person."""
+    tools = [text for path in (ROOT / "tools").rglob("*.py") if "\ndef main(" in (text := path.read_text())]
+    assert len(tools) >= 8
+    assert all(text.endswith("    run(main)\n") for text in tools)
+
+
+def test_checksums(tmp_path, tool):
+    data = b"abc"
+    (tmp_path / "some-file").write_bytes(data)
+    (tmp_path / "some-file.gz").write_bytes(gzip.compress(data))
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of the standard's own example
-    printed = standin.run("python", "-m", "tools.dev.checksums", "some-file", "some-file.gz")
-    assert printed == f'    "some-file": (3, "{digest}"),\n' * 2
+    printed = tool("dev.checksums", f"{tmp_path}/some-file", f"{tmp_path}/some-file.gz")
+    assert printed == (0, f'    "some-file": (3, "{digest}"),\n' * 2, "")
