@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from uuid import uuid4
 
 import dask
 from distributed import Scheduler, Status, Worker
-from dvc.config import Config
 from dvc.repo import Repo
 
 from lenet.errors import PipelineError
@@ -21,8 +19,6 @@ from tools.fleet import marks, work
 from tools.fleet.numerics import measure
 from tools.git import git
 
-# How many seconds a worker waits for a scheduler, or for a lost one.
-PATIENCE = 600
 # Dask serves HTTP even without its dashboard; nobody needs that, and on its usual port two of them would collide.
 NO_DASHBOARD = "127.0.0.1:0"
 
@@ -42,41 +38,36 @@ dask.config.set(
 logging.disable(logging.CRITICAL)  # Dask's; this module prints what matters
 
 
-def serve_scheduler(host: str, port: int) -> int:
+async def serve_scheduler(host: str, port: int) -> int:
     """Hand out experiments until Ctrl-C."""
-
-    async def serve() -> None:
-        async with Scheduler(host=host, port=port, dashboard=False, dashboard_address=NO_DASHBOARD) as scheduler:
-            print(f"scheduler: {scheduler.address}", flush=True)
-            await scheduler.finished()
-
     try:
-        asyncio.run(serve())
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError):
-            raise
-        why = cause.strerror or str(cause)
+        async with Scheduler(host=host, port=port, dashboard=False, dashboard_address=NO_DASHBOARD) as scheduler:
+            print(f"scheduler: {scheduler.address}")
+            await scheduler.finished()
+    except (OSError, RuntimeError) as error:  # Dask may wrap the first in the second
+        why = error.__cause__ or error
         raise PipelineError(
             f"the scheduler can't listen on {host}:{port}: {why}; name others by --host and --port"
         ) from None
     return 0
 
 
-def serve_worker(address: str, cores: int | None) -> int:
+def serve_worker(address: str, cores: int) -> int:
     """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back.
 
     Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, has to leave, or finds
-    no scheduler for PATIENCE.
+    no scheduler for work.PATIENCE.
     """
-    check_address(address)
-    _check_host()
+    missing = remotes_missing()
+    if drift := packages.drift(Path("requirements.lock").read_text()):
+        missing.append(f"not the packages of requirements.lock: {', '.join(drift)}; make fleet installs them")
+    if missing:
+        raise PipelineError("\n".join(missing))
     machine = measure()
-    cores = cores or len(os.sched_getaffinity(0))
     if machine.gpus > 1:
         return _serve_gpus(address, visible(machine.gpus), max(1, cores // machine.gpus))
     offered = marks.resources(cores, machine.numerics)
-    print(f"worker on {socket.gethostname()}: {marks.describe(offered)}", flush=True)
+    print(f"worker on {socket.gethostname()}: {marks.describe(offered)}")
     while not work.LEFT:
         asyncio.run(_serve(address, offered))
     raise PipelineError(f"this host can't go on: {work.LEFT[0]}", status=1)
@@ -116,15 +107,15 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
         local_directory=str(work.FOLDER),
         dashboard=False,
         dashboard_address=NO_DASHBOARD,
-        death_timeout=PATIENCE,
+        death_timeout=work.PATIENCE,
     )
     try:
         await worker
-        print(f"connected to {address}", flush=True)
+        print(f"connected to {address}")
         while worker.status == Status.running:
             await asyncio.sleep(0.5)
     except TimeoutError:
-        minutes = PATIENCE // 60
+        minutes = work.PATIENCE // 60
         raise PipelineError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
     except (OSError, RuntimeError):
         await asyncio.sleep(1)  # the scheduler has gone before the worker was ready
@@ -133,43 +124,11 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
         work.stop()
         await worker.close(timeout=5, executor_wait=False)
     if not work.LEFT:
-        print(f"the connection to {address} is lost: trying again", flush=True)
-
-
-def check_address(address: str) -> None:
-    """Raise PipelineError unless `address` is one of a scheduler."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if not address.startswith("tcp://") or not host or not port.isdigit():
-        raise PipelineError(f"the scheduler's address is {address!r}, but must be like tcp://10.0.0.1:8786")
-
-
-def _check_host() -> None:
-    """Raise PipelineError, a line for each thing that this host lacks."""
-    if not shutil.which("git"):
-        raise PipelineError("there is no git on PATH: install it")
-    if not Path("dvc.yaml").exists() or not Path(".git").exists():
-        raise PipelineError("here is no clone of the project: start the worker in one")
-    missing = remotes_missing() or _unreachable()
-    if drift := packages.drift(Path("requirements.lock").read_text()):
-        missing.append(f"not the packages of requirements.lock: {', '.join(drift)}; make fleet installs them")
-    if missing:
-        raise PipelineError("\n".join(missing))
+        print(f"the connection to {address} is lost: trying again")
 
 
 def remotes_missing() -> list[str]:
-    """Return a line for each remote that the clone here does not name."""
-    lines = []
-    try:
-        git("remote", "get-url", "origin")
-    except PipelineError:
-        lines.append("there is no Git remote origin: git remote add origin URL names one that all hosts reach")
-    if not Config.from_cwd()["core"].get("remote"):
-        lines.append("there is no default DVC remote: dvc remote add --local --default NAME URL names one")
-    return lines
-
-
-def _unreachable() -> list[str]:
-    """Return a line for each remote that can't be written."""
+    """Return a line for each of the clone's two remotes that can't be written."""
     lines = []
     try:
         git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")

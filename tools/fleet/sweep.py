@@ -1,6 +1,5 @@
 """What the submitter does: hand the queue to a cluster, follow it, and take the results in."""
 
-import os
 import subprocess
 import sys
 import time
@@ -30,21 +29,19 @@ GONE = (
 )
 
 
-def run(address: str | None, cores: int | None, any_numerics: bool) -> int:
+def run(address: str | None, cores: int, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
-    if not Path("dvc.yaml").exists():
-        raise PipelineError("here is no dvc.yaml: run this in the project's folder")
-    if address:
-        cluster.check_address(address)
-        if missing := cluster.remotes_missing():
-            raise PipelineError("\n".join(missing))
+    if not Path(".git").exists():
+        raise PipelineError("here is no clone of the project: run this in one")
+    if address and (missing := cluster.remotes_missing()):
+        raise PipelineError("\n".join(missing))
     if not (queue := queued()):
         print("nothing is queued: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate queues three experiments")
         return 0
     sweep = Sweep(queue, bool(address), measure(), any_numerics, _author())
     sweep.take_what_is_there()
     if sweep.left:
-        with _client(address, cores or len(os.sched_getaffinity(0)), sweep.here) as client:
+        with _client(address, cores, sweep.here) as client:
             sweep.run(client)
     n, was_there = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
     print(f"{n} experiments: {sweep.ran} ran, {was_there} were there, {sweep.failed} failed")
