@@ -12,11 +12,18 @@ import pytest
 from conftest import Project, copy, ran, wait_for
 from distributed import Reschedule
 
+import tools.fleet.sweep
+from lenet.errors import PipelineError
 from tools.fleet import cluster, marks, numerics, work
 from tools.fleet.queue import Experiment, find, label, queued
 from tools.fleet.queue import results as refs_of
+from tools.fleet.sweep import Sweep
 from tools.git import reason
 
+JOB = work.Job(
+    Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1),
+    *("cpu", "ours", ("A", "a@example.com"), True),
+)
 NO_REMOTES = "error: the Git remote origin can't be written: .*\nerror: the DVC remote can't be written: .*"
 
 
@@ -121,7 +128,7 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1", "--force")
     monkeypatch.chdir(standin.root)
-    one, two, same, code, targets, switch = (experiment for _, experiment in queued())
+    one, two, same, code, targets, switch = queued()
     assert one.content == same.content
     assert len({experiment.content for experiment in (one, two, code, targets, switch)}) == 5
     assert [experiment.label for experiment in (one, two, code)] == ["seed1", "seed2", "seed1"]
@@ -143,9 +150,8 @@ def test_the_reason_of_a_failure(printed, line):
 
 def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "clone").mkdir()
-    job = SimpleNamespace(shared=True, gpu=False, author=("A", "a@example.com"))
     said: list[str] = []
-    run = work._Run(job, tmp_path / "clone", "", said.append)
+    run = work._Run(JOB, tmp_path / "clone", "", said.append)
     monkeypatch.setattr(work, "PATIENCE", 5)
     monkeypatch.setattr(work, "STOPPING", threading.Event())
     threading.Timer(0.5, work.STOPPING.set).start()
@@ -168,11 +174,60 @@ def test_a_label():
 
 
 def test_a_result_of_other_numerics_is_taken_only_where_asked():
-    experiment = Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1)
     refs = {"seed1-0123456789-aaaa": "theirs", "seed1-9876543210-bbbb": "another experiment"}
-    assert find(refs, experiment, "bbbb" + 12 * "0") is None
-    assert find(refs, experiment, "") == "theirs"
-    assert find(refs, experiment, "aaaa" + 12 * "0") == "theirs"
+    assert find(refs, JOB.experiment, "bbbb" + 12 * "0") is None
+    assert find(refs, JOB.experiment, "") == "theirs"
+    assert find(refs, JOB.experiment, "aaaa" + 12 * "0") == "theirs"
+
+
+def test_hosts_that_come_go_or_differ_are_named(capsys: pytest.CaptureFixture[str]):
+    sweep = Sweep([JOB])
+
+    def look(**numerics: str) -> list[str]:
+        workers = {
+            host: {"name": f"{host}:1", "nthreads": 2, "resources": marks.resources(2, {"cpu": fingerprint})}
+            for host, fingerprint in numerics.items()
+        }
+        sweep.look(
+            SimpleNamespace(scheduler=SimpleNamespace(identity=None), sync=lambda *_, **__: {"workers": workers})
+        )
+        return [line.partition(",")[0].partition(";")[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert look(h1="theirs") == ["h1: other numerics", "no host takes part: waiting for one"]
+    assert look(h1="theirs", h2="ours") == ["h2: 2 cores"]
+    assert look(h2="ours") == []
+    assert look() == ["h2 has gone", "no host takes part: waiting for one"]
+
+
+def test_hosts_are_watched_while_the_git_remote_is_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sweep, content = Sweep([JOB]), JOB.experiment.content
+    looks: list[bool] = []
+
+    def take_in(arrived: dict[str, tuple[str, str]]) -> None:
+        assert arrived == {content: ("ref", "")}
+        if len(looks) < 2:
+            raise PipelineError("no route")
+        sweep.outcomes[content] = "ran"
+
+    monkeypatch.setattr(sweep, "take_in", take_in)
+    monkeypatch.setattr(sweep, "look", lambda _: looks.append(True))
+    monkeypatch.setattr(tools.fleet.sweep.time, "sleep", lambda _: None)
+    result = work.Result("h1", "ref", 9, "")
+    sweep.follow(None, {content: SimpleNamespace(status="finished", result=lambda: result)})
+    assert len(looks) == 3
+    assert capsys.readouterr().out == "waiting for the Git remote: no route\n"
+
+
+def test_a_result_that_only_this_clone_has_is_none_for_hosts(standin: Project, monkeypatch: pytest.MonkeyPatch):
+    standin.run("git", "init", "--quiet", "--bare", "../remote.git")
+    standin.run("git", "remote", "add", "origin", "../remote.git")
+    standin.run("git", "update-ref", f"refs/exps/bb/{'b' * 38}/seed1-0123456789-ours", "HEAD")
+    monkeypatch.chdir(standin.root)
+    sweep = Sweep([JOB])
+    sweep.take_what_is_there()
+    assert sweep.left == [JOB]
 
 
 def test_each_gpu_has_a_worker_process(

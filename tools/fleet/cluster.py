@@ -131,7 +131,7 @@ def remotes_missing() -> list[str]:
     """Return a line for each of the clone's two remotes that can't be written."""
     lines = []
     try:
-        git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")
+        git("push", "--quiet", "--no-verify", "--dry-run", "origin", "HEAD:refs/fleet/try")
     except PipelineError as error:
         lines.append(f"the Git remote origin can't be written: {error}")
     try:

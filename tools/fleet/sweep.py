@@ -1,32 +1,29 @@
 """What the submitter does: hand the queue to a cluster, follow it, and take the results in."""
 
+import re
 import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from distributed import Client, Future, LocalCluster, fire_and_forget
-from dvc.repo.experiments.queue.base import QueueEntry
+from distributed import Client, Future, fire_and_forget
 from tqdm import tqdm
 
 from lenet.errors import PipelineError
 from tools.fleet import cluster, marks, work
 from tools.fleet.numerics import Machine, measure
-from tools.fleet.queue import PREFIX, Experiment, find, queued, remove, results
+from tools.fleet.queue import Experiment, find, queued, remove, results
 from tools.git import git
 
 LOGS = work.FOLDER / "logs"
 # How many lines of a failed experiment are shown.
 LAST = 8
 BAR = "{bar}| {n_fmt} of {total_fmt} are over{postfix} [{elapsed}<{remaining}]"
+GONE = "the scheduler has gone; nothing is lost: start it again, and run this again"
 ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lists it)"
-GONE = (
-    "the scheduler has gone; nothing is lost: start it again, and run this again; "
-    "what has been run in the meantime is taken as it is"
-)
 
 
 def run(address: str | None, cores: int, any_numerics: bool) -> int:
@@ -35,186 +32,157 @@ def run(address: str | None, cores: int, any_numerics: bool) -> int:
         raise PipelineError("here is no clone of the project: run this in one")
     if address and (missing := cluster.remotes_missing()):
         raise PipelineError("\n".join(missing))
-    if not (queue := queued()):
+    if not (experiments := queued()):
         print("nothing is queued: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate queues three experiments")
         return 0
-    sweep = Sweep(queue, bool(address), measure(), any_numerics, _author())
+    here = measure()
+    [author] = re.findall("(.*) <(.*)>", git("var", "GIT_AUTHOR_IDENT"))
+    sweep = Sweep([_job(experiment, here, author, bool(address), any_numerics) for experiment in experiments])
     sweep.take_what_is_there()
     if sweep.left:
-        with _client(address, cores, sweep.here) as client:
+        with _client(address, cores, here) as client:
             sweep.run(client)
-    n, was_there = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
-    print(f"{n} experiments: {sweep.ran} ran, {was_there} were there, {sweep.failed} failed")
-    return int(bool(sweep.failed))
+    n = Counter(sweep.outcomes.values())
+    print(f"{len(sweep.jobs)} experiments: {n['ran']} ran, {n['was there']} were there, {n['failed']} failed")
+    return int(n["failed"] > 0)
 
 
-def _author() -> tuple[str, str]:
-    try:
-        return git("config", "user.name").strip(), git("config", "user.email").strip()
-    except PipelineError:
-        raise PipelineError(
-            "git does not know who you are: git config --global user.name NAME, and user.email ADDRESS"
-        ) from None
+def _job(experiment: Experiment, here: Machine, author: tuple[str, str], shared: bool, any_numerics: bool) -> work.Job:
+    """Return the job to run `experiment` with the numerics of this machine, or with any.
+
+    Its device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
+    """
+    cuda = experiment.device == "cuda" or (experiment.device == "auto" and here.gpus)
+    if not shared and not here.gpus:
+        cuda = False  # the stage itself says what is missing
+    device = "cuda" if cuda else "cpu"
+    if not any_numerics and device not in here.numerics:
+        raise PipelineError("compute.device is cuda, but this machine has no GPU to compare hosts with: --any-numerics")
+    return work.Job(experiment, device, "" if any_numerics else here.numerics[device], author, shared)
 
 
 @contextmanager
 def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
     """Connect to the scheduler at `address`, or to one in this process, with one worker that only starts programs."""
-    if address:
-        try:
-            client = Client(address, timeout=20, set_as_default=False)
-        except (OSError, TimeoutError):
-            raise PipelineError(
-                f"no scheduler answers at {address}: python -m tools.fleet scheduler starts one", status=1
-            ) from None
-        with client:
-            yield client
-        return
-    with (
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=cores,
-            processes=False,
-            resources=marks.resources(cores, here.numerics),
-            dashboard_address=cluster.NO_DASHBOARD,
-            local_directory=str(work.FOLDER),
-        ) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+    local = {
+        "n_workers": 1,
+        "threads_per_worker": cores,
+        "processes": False,
+        "resources": marks.resources(cores, here.numerics),
+        "dashboard_address": cluster.NO_DASHBOARD,
+        "local_directory": str(work.FOLDER),
+    }
+    try:
+        client = Client(address, timeout=20, set_as_default=False, **({} if address else local))
+    except OSError:
+        raise PipelineError(
+            f"no scheduler answers at {address}: python -m tools.fleet scheduler starts one", status=1
+        ) from None
+    with client:
         try:
             yield client
-        finally:  # before the worker's threads are waited for
+        finally:  # before the threads of a worker in this process are waited for
             work.stop()
 
 
-def tell(line: str) -> None:
-    """Print a line above the progress bar."""
-    tqdm.write(line)
-    sys.stdout.flush()
-
-
-@dataclass
 class Sweep:
     """What is asked for, and what has become of it; experiments go by their content, so that equal ones run once."""
 
-    queue: list[tuple[QueueEntry, Experiment]]
-    shared: bool  # whether results go to the remotes and come from there
-    here: Machine
-    any_numerics: bool
-    author: tuple[str, str]  # of the commits that hold the results
-    hosts: dict[str, int] | None = None  # how many cores each has, 0 if it takes no part, by the worker's address
-    ran: int = 0
-    failed: int = 0
+    def __init__(self, jobs: list[work.Job]):
+        self.asked = [job.experiment for job in jobs]
+        self.jobs = {job.experiment.content: job for job in jobs}
+        self.marks = {job.mark for job in jobs}
+        self.shared = jobs[0].shared
+        self.remote = "origin" if self.shared else "."  # where hosts find experiments, and leave results
+        self.outcomes: dict[str, str] = {}  # of those that are over: ran, was there or failed
+        self.workers: dict[str, dict[str, Any]] = {}  # by name, what the scheduler knows of them
+        self.largest: int | None = None  # how many cores the largest worker has that takes part; 0 if none does
 
-    def __post_init__(self) -> None:
-        self.experiments = {experiment.content: experiment for _, experiment in self.queue}
-        self.left = self.experiments.copy()  # those that are not over
-        self.names: dict[str, str] = {}  # of hosts, by the worker's address
-
-    def requirement(self, experiment: Experiment) -> tuple[str, str]:
-        """Return the device and the numerics by which `experiment` is to be run; `""` for any numerics.
-
-        The device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
-        """
-        cuda = experiment.device == "cuda" or (experiment.device == "auto" and self.here.gpus)
-        if not self.shared and not self.here.gpus:
-            cuda = False  # the stage itself says what is missing
-        device = "cuda" if cuda else "cpu"
-        if self.any_numerics:
-            return device, ""
-        if device not in self.here.numerics:
-            raise PipelineError(
-                "compute.device is cuda, but this machine has no GPU whose numerics hosts could be held to: "
-                "--any-numerics takes any, and compute.device=cpu needs none"
-            )
-        return device, self.here.numerics[device]
+    @property
+    def left(self) -> list[work.Job]:
+        """Those that are not over."""
+        return [job for content, job in self.jobs.items() if content not in self.outcomes]
 
     def take_what_is_there(self) -> None:
         """Take in what somebody has run."""
-        refs = results(git("for-each-ref", "--format=%(refname)", "refs/exps"))
-        if self.shared:
-            refs |= results(git("ls-remote", "origin", "refs/exps/*"))
-        arrived = {}
-        for content, experiment in self.experiments.items():
-            if ref := find(refs, experiment, self.requirement(experiment)[1]):
-                at_home = ref.split("/")[2:4] == [experiment.baseline[:2], experiment.baseline[2:]]
-                arrived[content] = ref, f"was there already{'' if at_home else ELSEWHERE}"
-        self.take_in(arrived)
+        refs = results(git("ls-remote", self.remote, "refs/exps/*"))
+        found = {content: find(refs, job.experiment, job.numerics) for content, job in self.jobs.items()}
+        self.take_in({content: (ref, "") for content, ref in found.items() if ref})
 
     def take_in(self, arrived: dict[str, tuple[str, str]]) -> None:
         """Bring results into this repository, and only then forget that they were asked for.
 
-        `arrived` has the ref of each, and how it came. While the Git remote is away, this waits for it.
+        `arrived` has the ref of each, and where it ran unless it was there. Raises PipelineError while the Git remote
+        is away.
         """
-        told = not arrived or not self.shared
-        while arrived and self.shared:
-            try:
-                git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref, _ in arrived.values()))
-                break
-            except PipelineError as error:
-                if not told:
-                    tell(f"waiting for the Git remote: {error}")
-                told = True
-                time.sleep(5)
-        if arrived:
-            remove(entry for entry, experiment in self.queue if experiment.content in arrived)
-        for content, (ref, how) in arrived.items():
-            tell(f"{ref.rsplit('/', 1)[1]}: {how}")
-            del self.left[content]
+        if not arrived:
+            return
+        git("fetch", "--quiet", self.remote, *(f"+{ref}:{ref}" for ref, _ in arrived.values()))
+        remove({experiment.commit for experiment in self.asked if experiment.content in arrived})
+        for content, (ref, ran) in arrived.items():
+            self.outcomes[content] = "ran" if ran else "was there"
+            baseline = self.jobs[content].experiment.baseline
+            at_home = ref.split("/")[2:4] == [baseline[:2], baseline[2:]]
+            tqdm.write(f"{ref.rsplit('/', 1)[1]}: {ran or 'was there already'}{'' if at_home else ELSEWHERE}")
 
     def run(self, client: Client) -> None:
         """Run what is not there; return when the last one is over."""
-        sent = self.left.copy()
-        if self.shared:
-            commits = [experiment.commit for experiment in sent.values()]
-            git("push", "--quiet", "--force", "origin", *(f"{commit}:{PREFIX}{commit}" for commit in commits))
+        jobs = self.left
+        commits = [f"+{job.experiment.commit}:{job.experiment.ref}" for job in jobs]
+        git("push", "--quiet", "--no-verify", self.remote, *commits)
         client.subscribe_topic("fleet", self.hear)
         self.look(client)
-        futures = {content: self.submit(client, experiment) for content, experiment in sent.items()}
+        futures = {job.experiment.content: self.submit(client, job) for job in jobs}
         # If this process is killed, the hosts go on, and whoever asks again finds what runs already.
         fire_and_forget(list(futures.values()))
-        total = len(self.experiments)
         try:
-            with tqdm(total=total, initial=total - len(self.left), bar_format=BAR, disable=None) as bar:
-                while self.left:
-                    over = [content for content, future in futures.items() if future.status != "pending"]
-                    self.take_in(
-                        {content: came for content in over if (came := self.take(content, futures.pop(content)))}
-                    )
-                    self.look(client)
-                    bar.set_postfix_str(f"{self.failed} failed", refresh=False)
-                    bar.update(len(over))
-                    time.sleep(0.5)
+            self.follow(client, futures)
         except KeyboardInterrupt:
             client.cancel(list(futures.values()), force=True)
             raise
         finally:
-            self.tidy([experiment for content, experiment in sent.items() if content not in self.left])
+            over = [job.experiment.ref for job in jobs if job.experiment.content in self.outcomes or not self.shared]
+            if over:  # no host needs these now; where they can't be removed, they cost some bytes
+                command = ["git", "push", "--quiet", "--no-verify", "--delete", self.remote, *over]
+                subprocess.run(command, capture_output=True)
 
-    def tidy(self, over: list[Experiment]) -> None:
-        """Remove from the Git remote what hosts needed to run these; if that fails, it costs some bytes."""
-        if self.shared and over:
-            refs = [PREFIX + experiment.commit for experiment in over]
-            subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
+    def follow(self, client: Client, futures: "dict[str, Future[work.Result]]") -> None:
+        """Take out of `futures` what is over, take in its results, and tell how hosts come and go, until all is over.
 
-    def submit(self, client: Client, experiment: Experiment) -> "Future[work.Result]":
-        """Hand an experiment to the cluster; what another submitter has handed in, too, runs once."""
-        device, numerics = self.requirement(experiment)
+        While the Git remote is away, results wait for it.
+        """
+        arrived: dict[str, tuple[str, str]] = {}
+        away = False
+        with tqdm(total=len(self.jobs), bar_format=BAR, disable=None) as bar:
+            while self.left:
+                for content in [content for content, future in futures.items() if future.status != "pending"]:
+                    if came := self.take(content, futures.pop(content)):
+                        arrived[content] = came
+                try:
+                    self.take_in(arrived)
+                    arrived, away = {}, False
+                except PipelineError as error:
+                    if not away:
+                        tqdm.write(f"waiting for the Git remote: {error}")
+                    away = True
+                self.look(client)
+                running = sum(worker["metrics"]["task_counts"].get("executing", 0) for worker in self.workers.values())
+                failed = list(self.outcomes.values()).count("failed")
+                bar.set_postfix_str(f"{running} running, {failed} failed", refresh=False)
+                bar.update(len(self.outcomes) - bar.n)
+                time.sleep(5 if away else 0.5)
+
+    def submit(self, client: Client, job: work.Job) -> "Future[work.Result]":
+        """Hand a job to the cluster; what another submitter has handed in, too, runs once."""
+        threads = job.experiment.threads
         # On hosts with fewer cores than it has threads, an experiment has all of them.
-        largest = max((self.hosts or {}).values(), default=0)
-        needed = {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, largest or experiment.threads)}
-        return client.submit(
-            work.run,
-            work.Job(experiment, self.author, device == "cuda", self.shared),
-            key=f"fleet-{experiment.content}-{numerics or 'any'}",
-            resources=needed | {marks.mark(device, numerics): 1},
-            retries=2,
-            pure=False,
-        )
+        needed = {"gpu": 1} if job.device == "cuda" else {"cores": min(threads, self.largest or threads)}
+        key = f"fleet-{job.experiment.content}-{job.numerics or 'any'}"
+        return client.submit(work.run, job, key=key, resources=needed | {job.mark: 1}, retries=2)
 
     def take(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
-        """Return the ref of a result and how it came, or tell why there is none."""
-        name = self.experiments[content].name
+        """Return the ref of a result and, unless it was there, where it ran; or tell why there is none."""
+        name = self.jobs[content].experiment.name
         if future.status == "finished":
             result = future.result()
             log = LOGS / f"{name}.log"
@@ -222,44 +190,40 @@ class Sweep:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(result.log)
             if result.ref:
-                self.ran += bool(result.log)  # else somebody was faster
-                ran = f"ran on {result.host} in {result.seconds:.0f} s"
-                return result.ref, ran if result.log else "was there already"
-            tell(f"{name}: failed on {result.host}; all it printed is in {log}")
+                return result.ref, f"ran on {result.host} in {result.seconds:.0f} s" if result.log else ""
+            tqdm.write(f"{name}: failed on {result.host}; all it printed is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:
-                tell(f"    {line}")
+                tqdm.write(f"    {line}")
         elif future.status == "error":
-            tell(f"{name}: did not end well on any host: {future.exception()}")
+            tqdm.write(f"{name}: did not end well on any host: {future.exception()}")
         else:
             raise PipelineError(GONE, status=1)
-        self.failed += 1
-        del self.left[content]
+        self.outcomes[content] = "failed"
         return None
 
     def look(self, client: Client) -> None:
         """Tell which hosts have come and gone."""
-        try:
-            workers = client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, TimeoutError):
+        scheduler: Any = client.scheduler
+        try:  # not by scheduler_info, which may return what the client itself has asked for meanwhile: no workers
+            workers = client.sync(scheduler.identity, n_workers=-1)["workers"].values()
+        except OSError:
             raise PipelineError(GONE, status=1) from None
-        waiting = self.hosts is not None and not any(self.hosts.values())
-        hosts = self.hosts or {}
-        wanted = {marks.mark(*self.requirement(experiment)) for experiment in self.experiments.values()}
-        self.hosts = {}
-        for address, worker in workers.items():
-            host, offered = str(worker["name"]).split(":")[0], worker["resources"]
-            objections = [marks.objection(offered, mark) for mark in wanted]
-            self.hosts[address] = int(offered["cores"]) if "" in objections else 0
-            self.names[address] = host
-            if self.shared and address not in hosts:
-                tell(f"{host}: {marks.describe(offered) if self.hosts[address] else objections[0]}")
-        for address in hosts.keys() - workers.keys():
-            if hosts[address]:
-                tell(f"{self.names[address]} has gone; what ran there runs elsewhere")
-        if not any(self.hosts.values()) and not waiting:
-            tell("no host takes part: waiting for one; python -m tools.fleet worker starts it")
+        before, self.workers = self.workers, {str(worker["name"]): worker for worker in workers}
+        for name in [name for name in self.workers if name not in before and self.shared]:
+            worker = self.workers[name]
+            tqdm.write(f"{name.split(':')[0]}: {self.objection(worker) or marks.describe(worker['resources'])}")
+        for name in [name for name in before if name not in self.workers and not self.objection(before[name])]:
+            tqdm.write(f"{name.split(':')[0]} has gone; what ran there runs elsewhere")
+        cores = [worker["nthreads"] for worker in self.workers.values() if not self.objection(worker)]
+        if not cores and self.largest != 0:
+            tqdm.write("no host takes part: waiting for one; python -m tools.fleet worker starts it")
+        self.largest = max(cores, default=0)
+
+    def objection(self, worker: dict[str, Any]) -> str:
+        """Return why `worker` can run none of the experiments; "" if it can run one."""
+        return min(marks.objection(worker["resources"], mark) for mark in self.marks)  # "" comes before all others
 
     def hear(self, event: tuple[float, dict[str, str]]) -> None:
         """Tell what a host says of an experiment."""
-        if event[1]["content"] in self.left:
-            tell(event[1]["line"])
+        if event[1]["content"] in self.jobs:
+            tqdm.write(event[1]["line"])
