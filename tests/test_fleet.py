@@ -95,7 +95,7 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Pr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    wait_for((project.root.parent / "started").exists)
+    wait_for((project.root.parent / "started").exists, 200)  # other tests may run beside it
     process.send_signal(how)
     output, _ = process.communicate(timeout=60)
     assert "Traceback" not in output
@@ -203,7 +203,9 @@ def test_hosts_are_watched_while_the_git_remote_is_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     sweep, content = Sweep([JOB]), JOB.experiment.content
+    sweep.workers = {"h1:1": {"metrics": {"task_counts": {"executing": 2}}}}
     looks: list[bool] = []
+    shown: list[str] = []
 
     def take_in(arrived: dict[str, tuple[str, str]]) -> None:
         assert arrived == {content: ("ref", "")}
@@ -213,10 +215,12 @@ def test_hosts_are_watched_while_the_git_remote_is_away(
 
     monkeypatch.setattr(sweep, "take_in", take_in)
     monkeypatch.setattr(sweep, "look", lambda _: looks.append(True))
+    monkeypatch.setattr(tools.fleet.sweep.tqdm, "set_postfix_str", lambda _, text: shown.append(text))
     monkeypatch.setattr(tools.fleet.sweep.time, "sleep", lambda _: None)
     result = work.Result("h1", "ref", 9, "")
     sweep.follow(None, {content: SimpleNamespace(status="finished", result=lambda: result)})
     assert len(looks) == 3
+    assert shown == ["2 running, 0 failed"] * 3
     assert capsys.readouterr().out == "waiting for the Git remote: no route\n"
 
 

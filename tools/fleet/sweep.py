@@ -168,8 +168,8 @@ class Sweep:
                 self.look(client)
                 running = sum(worker["metrics"]["task_counts"].get("executing", 0) for worker in self.workers.values())
                 failed = list(self.outcomes.values()).count("failed")
-                bar.set_postfix_str(f"{running} running, {failed} failed", refresh=False)
                 bar.update(len(self.outcomes) - bar.n)
+                bar.set_postfix_str(f"{running} running, {failed} failed")
                 time.sleep(5 if away else 0.5)
 
     def submit(self, client: Client, job: work.Job) -> "Future[work.Result]":
