@@ -12,10 +12,19 @@ import pytest
 from conftest import Project, copy, ran, wait_for
 from distributed import Reschedule
 
-from tools.fleet import cluster, marks, numerics, sweep, work
+import tools.fleet.sweep
+from lenet.errors import PipelineError
+from tools.fleet import cluster, marks, numerics, work
 from tools.fleet.queue import Experiment, find, label, queued
 from tools.fleet.queue import results as refs_of
+from tools.fleet.sweep import Sweep
 from tools.git import reason
+
+JOB = work.Job(
+    Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1),
+    *("cpu", "ours", ("A", "a@example.com"), True),
+)
+NO_REMOTES = "error: can't write to the Git remote origin: .*\nerror: can't write to the DVC remote: .*"
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def test_a_run_that_is_stopped_goes_on_when_it_is_started_again(how, project: Pr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    wait_for((project.root.parent / "started").exists)
+    wait_for((project.root.parent / "started").exists, 200)  # other tests may run beside it
     process.send_signal(how)
     output, _ = process.communicate(timeout=60)
     assert "Traceback" not in output
@@ -119,7 +128,7 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1")  # to the end: other targets
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1", "--force")
     monkeypatch.chdir(standin.root)
-    one, two, same, code, targets, switch = (experiment for _, experiment in queued())
+    one, two, same, code, targets, switch = queued()
     assert one.content == same.content
     assert len({experiment.content for experiment in (one, two, code, targets, switch)}) == 5
     assert [experiment.label for experiment in (one, two, code)] == ["seed1", "seed2", "seed1"]
@@ -141,9 +150,8 @@ def test_the_reason_of_a_failure(printed, line):
 
 def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "clone").mkdir()
-    job = SimpleNamespace(shared=True, gpu=False, author=("A", "a@example.com"))
     said: list[str] = []
-    run = work._Run(job, tmp_path / "clone", "", said.append)
+    run = work._Run(JOB, tmp_path / "clone", "", said.append)
     monkeypatch.setattr(work, "PATIENCE", 5)
     monkeypatch.setattr(work, "STOPPING", threading.Event())
     threading.Timer(0.5, work.STOPPING.set).start()
@@ -166,11 +174,74 @@ def test_a_label():
 
 
 def test_a_result_of_other_numerics_is_taken_only_where_asked():
-    experiment = Experiment("a" * 40, "b" * 40, ("evaluate",), "seed1", "0123456789", "cpu", 1)
     refs = {"seed1-0123456789-aaaa": "theirs", "seed1-9876543210-bbbb": "another experiment"}
-    assert find(refs, experiment, "bbbb" + 12 * "0") is None
-    assert find(refs, experiment, "") == "theirs"
-    assert find(refs, experiment, "aaaa" + 12 * "0") == "theirs"
+    assert find(refs, JOB.experiment, "bbbb" + 12 * "0") is None
+    assert find(refs, JOB.experiment, "") == "theirs"
+    assert find(refs, JOB.experiment, "aaaa" + 12 * "0") == "theirs"
+
+
+def test_a_suspended_machine_does_not_lose_its_own_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Dask's scheduler drops a worker that is silent for longer than worker-ttl, and this worker never comes back."""
+    monkeypatch.setattr(work, "FOLDER", tmp_path)
+    with tools.fleet.sweep._client(None, 1, numerics.Machine(0, {"cpu": "abcd"})) as client:
+        assert client.cluster.scheduler.worker_ttl is None
+
+
+def test_hosts_that_come_go_or_differ_are_named(capsys: pytest.CaptureFixture[str]):
+    sweep = Sweep([JOB])
+
+    def look(**numerics: str) -> list[str]:
+        workers = {
+            host: {"name": f"{host}:1", "nthreads": 2, "resources": marks.resources(2, {"cpu": fingerprint})}
+            for host, fingerprint in numerics.items()
+        }
+        sweep.update_hosts(
+            SimpleNamespace(scheduler=SimpleNamespace(identity=None), sync=lambda *_, **__: {"workers": workers})
+        )
+        return [line.partition(",")[0].partition(";")[0] for line in capsys.readouterr().out.splitlines()]
+
+    assert look(h1="theirs") == [
+        "h1: different numerics",
+        "waiting for a suitable host: start one with python -m tools.fleet worker",
+    ]
+    assert look(h1="theirs", h2="ours") == ["h2: 2 cores"]
+    assert look(h2="ours") == []
+    assert look() == ["lost h2", waiting]
+
+
+def test_hosts_are_watched_while_the_git_remote_is_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sweep, content = Sweep([JOB]), JOB.experiment.content
+    sweep.workers = {"h1:1": {"metrics": {"task_counts": {"executing": 2}}}}
+    looks: list[bool] = []
+    shown: list[str] = []
+
+    def fetch_results(arrived: dict[str, tuple[str, str]]) -> None:
+        assert arrived == {content: ("ref", "")}
+        if len(looks) < 2:
+            raise PipelineError("no route")
+        sweep.outcomes[content] = "ran"
+
+    monkeypatch.setattr(sweep, "fetch_results", fetch_results)
+    monkeypatch.setattr(sweep, "update_hosts", lambda _: looks.append(True))
+    monkeypatch.setattr(tools.fleet.sweep.tqdm, "set_postfix_str", lambda _, text: shown.append(text))
+    monkeypatch.setattr(tools.fleet.sweep.time, "sleep", lambda _: None)
+    result = work.Result("h1", "ref", 9, "")
+    sweep.follow(None, {content: SimpleNamespace(status="finished", result=lambda: result)})
+    assert len(looks) == 3
+    assert shown == ["2 running, 0 failed"] * 3
+    assert capsys.readouterr().out == "waiting for the Git remote: no route\n"
+
+
+def test_a_result_that_only_this_clone_has_is_none_for_hosts(standin: Project, monkeypatch: pytest.MonkeyPatch):
+    standin.run("git", "init", "--quiet", "--bare", "../remote.git")
+    standin.run("git", "remote", "add", "origin", "../remote.git")
+    standin.run("git", "update-ref", f"refs/exps/bb/{'b' * 38}/seed1-0123456789-ours", "HEAD")
+    monkeypatch.chdir(standin.root)
+    sweep = Sweep([JOB])
+    sweep.fetch_existing()
+    assert sweep.left == [JOB]
 
 
 def test_each_gpu_has_a_worker_process(
@@ -183,7 +254,7 @@ def test_each_gpu_has_a_worker_process(
     python.write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES $*"\n[ "$CUDA_VISIBLE_DEVICES" = 3 ]\n')
     python.chmod(0o755)
     monkeypatch.setattr(cluster.sys, "executable", str(python))
-    monkeypatch.setattr(cluster, "_check_host", lambda: None)
+    monkeypatch.setattr(cluster, "remotes_missing", list)
     monkeypatch.setattr(cluster, "measure", lambda: numerics.Machine(2, {"cpu": "c", "cuda": "g"}))
     assert cluster.serve_worker("tcp://10.0.0.1:1", 8) == 1
     command = "-m tools.fleet worker tcp://10.0.0.1:1 --cores 4"
@@ -191,20 +262,12 @@ def test_each_gpu_has_a_worker_process(
 
 
 @pytest.mark.slow
-def test_a_suspended_machine_does_not_lose_its_own_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Dask's scheduler drops a worker that is silent for longer than worker-ttl, and this worker never comes back."""
-    monkeypatch.setattr(work, "FOLDER", tmp_path)
-    here = numerics.Machine(0, {"cpu": "abcd"})
-    with sweep._client(None, 1, here) as client:
-        assert client.cluster.scheduler.worker_ttl is None
-
-
 def test_what_stops_a_host_stops_the_worker_of_each_gpu(tmp_path: Path):
     fake = f"#!/bin/sh\ntrap 'touch {tmp_path}/stopped$CUDA_VISIBLE_DEVICES; exit' TERM\n"
     (tmp_path / "python").write_text(f"{fake}touch {tmp_path}/up$CUDA_VISIBLE_DEVICES\nwhile :; do sleep 0.1; done\n")
     (tmp_path / "python").chmod(0o755)
     code = "import sys; sys.argv[1:] = ['worker', 'tcp://10.0.0.1:1']; from stages.launch.errors import run; "
-    code += "from tools.fleet import __main__, cluster, numerics; cluster._check_host = lambda: None; "
+    code += "from tools.fleet import __main__, cluster, numerics; cluster.remotes_missing = list; "
     code += "cluster.measure = lambda: numerics.Machine(2, {'cpu': 'c', 'cuda': 'g'}); "
     code += f"sys.executable = '{tmp_path}/python'; run(__main__.main)"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
@@ -230,9 +293,9 @@ def test_what_objects_to_a_host_is_named(monkeypatch: pytest.MonkeyPatch):
     assert marks.objection(offered, marks.mark("cuda", "ours")) == "no GPU"
     code, lock = marks._hashes()
     monkeypatch.setattr(marks, "_hashes", lambda: (code, "other"))
-    assert "other packages in requirements.lock" in marks.objection(offered, marks.mark("cpu", ""))
+    assert "different packages in requirements.lock" in marks.objection(offered, marks.mark("cpu", ""))
     monkeypatch.setattr(marks, "_hashes", lambda: ("other", lock))
-    assert "other code in tools/fleet" in marks.objection(offered, marks.mark("cpu", ""))
+    assert "different code in tools/fleet" in marks.objection(offered, marks.mark("cpu", ""))
 
 
 @pytest.mark.slow
@@ -246,16 +309,13 @@ def test_the_numerics_are_those_of_the_stages(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("run", "nothing is queued: .*"),
+        ("run", "nothing is queued; .*"),
         ("run nowhere", "error: the scheduler's address is 'nowhere', but must look like tcp://10.0.0.1:8786"),
-        ("run --any-numerics", "nothing is queued: .*"),
-        ("run --any-arithmetic", "nothing is queued: .*"),
+        ("run --any-numerics", "nothing is queued; .*"),
+        ("run --any-arithmetic", "nothing is queued; .*"),
         ("run --cores 0", "error: --cores is 0, but must be at least 1"),
-        (
-            "run tcp://127.0.0.1:1",
-            "error: there is no Git remote origin: .*\nerror: there is no default DVC remote: .*",
-        ),
-        ("worker tcp://127.0.0.1:1", "error: there is no Git remote .*\nerror: there is no default DVC remote: .*"),
+        ("run tcp://127.0.0.1:1", NO_REMOTES),
+        ("worker tcp://127.0.0.1:1", NO_REMOTES),
         ("scheduler --port 99999", r"error: --port is 99999, but must be between 0 \(any free port\) and 65535"),
         ("scheduler --host 192.0.2.1", r"error: the scheduler can't listen on 192\.0\.2\.1:8786: .*"),
     ],

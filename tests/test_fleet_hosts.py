@@ -57,6 +57,16 @@ class Fleet:
     def submit(self, clone: Path) -> subprocess.Popen[str]:
         return self.hosts[0].start(*FLEET, "run", SCHEDULER, cwd=clone, log=self.log)
 
+    def sweep_held_at(self, held: Host, seeds: int) -> subprocess.Popen[str]:
+        """Start a sweep on h1 and h2; return when `held`, one of them, has begun to train, and let it wait there."""
+        self.hold(held)
+        for host in self.hosts[1:]:
+            self.work(host)
+        self.queue(self.alice, seeds)
+        sweep = self.submit(self.alice)
+        wait_for((held.home / "started").exists, PATIENCE)
+        return sweep
+
     def said(self, pattern: str) -> list[str]:
         """Return what the submitters have printed that matches."""
         return re.findall(pattern, self.log.read_text()) if self.log.exists() else []
@@ -114,12 +124,8 @@ def test_a_sweep_outlives_its_hosts_and_serves_whoever_asks_next(fleet: Fleet):
 
 def test_a_submitter_that_is_killed_goes_on_when_it_is_started_again(fleet: Fleet):
     held = fleet.hosts[1]
-    fleet.hold(held)
-    fleet.work(held)
-    fleet.work(fleet.hosts[2])
-    fleet.queue(fleet.alice, seeds=3)
-    sweep = fleet.submit(fleet.alice)
-    wait_for(lambda: (held.home / "started").exists() and bool(fleet.said(r"(?m)^seed\S+: ran on")), PATIENCE)
+    sweep = fleet.sweep_held_at(held, seeds=3)
+    wait_for(lambda: bool(fleet.said(r"(?m)^seed\S+: ran on")), PATIENCE)
     sweep.kill()
     sweep.wait()
     sweep = fleet.submit(fleet.alice)
@@ -132,12 +138,7 @@ def test_a_submitter_that_is_killed_goes_on_when_it_is_started_again(fleet: Flee
 
 def test_remotes_that_are_away_are_waited_for(fleet: Fleet):
     held = fleet.hosts[1]
-    fleet.hold(held)
-    fleet.work(held)
-    fleet.work(fleet.hosts[2])
-    fleet.queue(fleet.alice, seeds=2)
-    sweep = fleet.submit(fleet.alice)
-    wait_for((held.home / "started").exists, PATIENCE)
+    sweep = fleet.sweep_held_at(held, seeds=2)
     fleet.network.stop_server()
     (held.home / "go").touch()
     wait_for(lambda: bool(fleet.said(r"on h1 waits for (git|dvc)")), PATIENCE)
@@ -151,12 +152,7 @@ def test_remotes_that_are_away_are_waited_for(fleet: Fleet):
 def test_a_host_whose_disk_is_full_leaves_its_experiments_to_others(fleet: Fleet):
     small = fleet.hosts[1]
     small.small_disk(small.home / "worker", 230)  # enough to begin with, and the rest is gone below
-    fleet.hold(small)
-    fleet.work(small)
-    fleet.work(fleet.hosts[2])
-    fleet.queue(fleet.alice, seeds=2)
-    sweep = fleet.submit(fleet.alice)
-    wait_for((small.home / "started").exists, PATIENCE)
+    sweep = fleet.sweep_held_at(small, seeds=2)
     small.try_run("dd", "if=/dev/zero", "bs=1M", f"of={small.home}/worker/large")
     (small.home / "go").touch()
     fleet.succeeds(sweep, fleet.alice, seeds=2)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from uuid import uuid4
 
 import dask
 from distributed import Scheduler, Status, Worker
-from dvc.config import Config
 from dvc.repo import Repo
 
 from lenet.errors import PipelineError
@@ -21,8 +19,6 @@ from tools.fleet import marks, work
 from tools.fleet.numerics import measure
 from tools.git import git
 
-# How long a worker waits for the scheduler to appear or to return, in seconds.
-PATIENCE = 600
 # Dask serves HTTP even without its dashboard. This is not needed, and two servers would collide on the default port.
 NO_DASHBOARD = "127.0.0.1:0"
 
@@ -42,41 +38,36 @@ dask.config.set(
 logging.disable(logging.CRITICAL)  # Dask's; this module prints what matters
 
 
-def serve_scheduler(host: str, port: int) -> int:
+async def serve_scheduler(host: str, port: int) -> int:
     """Hand out experiments until Ctrl-C."""
-
-    async def serve() -> None:
-        async with Scheduler(host=host, port=port, dashboard=False, dashboard_address=NO_DASHBOARD) as scheduler:
-            print(f"scheduler: {scheduler.address}", flush=True)
-            await scheduler.finished()
-
     try:
-        asyncio.run(serve())
-    except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(cause, OSError):
-            raise
-        why = cause.strerror or str(cause)
+        async with Scheduler(host=host, port=port, dashboard=False, dashboard_address=NO_DASHBOARD) as scheduler:
+            print(f"scheduler: {scheduler.address}")
+            await scheduler.finished()
+    except (OSError, RuntimeError) as error:  # Dask may wrap the first in the second
+        why = error.__cause__ or error
         raise PipelineError(
             f"the scheduler can't listen on {host}:{port}: {why}; choose others with --host and --port"
         ) from None
     return 0
 
 
-def serve_worker(address: str, cores: int | None) -> int:
+def serve_worker(address: str, cores: int) -> int:
     """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back.
 
     Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, has to leave, or finds
-    no scheduler for PATIENCE.
+    no scheduler for work.PATIENCE.
     """
-    check_address(address)
-    _check_host()
+    missing = remotes_missing()
+    if drift := packages.drift(Path("requirements.lock").read_text()):
+        missing.append(f"packages differ from requirements.lock: {', '.join(drift)}; make fleet installs them")
+    if missing:
+        raise PipelineError("\n".join(missing))
     machine = measure()
-    cores = cores or len(os.sched_getaffinity(0))
     if machine.gpus > 1:
         return _serve_gpus(address, visible(machine.gpus), max(1, cores // machine.gpus))
     offered = marks.resources(cores, machine.numerics)
-    print(f"worker on {socket.gethostname()}: {marks.describe(offered)}", flush=True)
+    print(f"worker on {socket.gethostname()}: {marks.describe(offered)}")
     while not work.LEFT:
         asyncio.run(_serve(address, offered))
     raise PipelineError(f"this host can't run experiments any longer: {work.LEFT[0]}", status=1)
@@ -116,15 +107,15 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
         local_directory=str(work.FOLDER),
         dashboard=False,
         dashboard_address=NO_DASHBOARD,
-        death_timeout=PATIENCE,
+        death_timeout=work.PATIENCE,
     )
     try:
         await worker
-        print(f"connected to {address}", flush=True)
+        print(f"connected to {address}")
         while worker.status == Status.running:
             await asyncio.sleep(0.5)
     except TimeoutError:
-        minutes = PATIENCE // 60
+        minutes = work.PATIENCE // 60
         raise PipelineError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
     except (OSError, RuntimeError):
         await asyncio.sleep(1)  # the scheduler stopped before the worker was ready
@@ -133,48 +124,16 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
         work.stop()
         await worker.close(timeout=5, executor_wait=False)
     if not work.LEFT:
-        print(f"lost the connection to {address}; reconnecting", flush=True)
-
-
-def check_address(address: str) -> None:
-    """Raise PipelineError unless `address` looks like a scheduler's."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    if not address.startswith("tcp://") or not host or not port.isdigit():
-        raise PipelineError(f"the scheduler's address is {address!r}, but must look like tcp://10.0.0.1:8786")
-
-
-def _check_host() -> None:
-    """Raise PipelineError, a line for each thing that this host lacks."""
-    if not shutil.which("git"):
-        raise PipelineError("there is no git on PATH: install it")
-    if not Path("dvc.yaml").exists() or not Path(".git").exists():
-        raise PipelineError("this folder is not a clone of the project: start the worker in one")
-    missing = remotes_missing() or _unreachable()
-    if drift := packages.drift(Path("requirements.lock").read_text()):
-        missing.append(f"packages differ from requirements.lock: {', '.join(drift)}; make fleet installs them")
-    if missing:
-        raise PipelineError("\n".join(missing))
+        print(f"lost the connection to {address}; reconnecting")
 
 
 def remotes_missing() -> list[str]:
-    """Return a line for each remote that is not configured in this clone."""
+    """Return a line for each of the clone's two remotes that can't be written to."""
     lines = []
     try:
-        git("remote", "get-url", "origin")
-    except PipelineError:
-        lines.append("there is no Git remote origin: add one that all hosts can reach, with git remote add origin URL")
-    if not Config.from_cwd()["core"].get("remote"):
-        lines.append("there is no default DVC remote: add one with dvc remote add --local --default NAME URL")
-    return lines
-
-
-def _unreachable() -> list[str]:
-    """Return a line for each remote that can't be written to."""
-    lines = []
-    try:
-        git("push", "--quiet", "--dry-run", "origin", "HEAD:refs/fleet/try")
+        git("push", "--quiet", "--no-verify", "--dry-run", "origin", "HEAD:refs/fleet/try")
     except PipelineError as error:
-        lines.append(f"the Git remote origin can't be written: {error}")
+        lines.append(f"can't write to the Git remote origin: {error}; git remote add origin URL adds one")
     try:
         with Repo() as repo:
             remote = repo.cloud.get_remote_odb()
@@ -183,5 +142,6 @@ def _unreachable() -> list[str]:
             remote.fs.pipe_file(path, b"")
             remote.fs.remove(path)
     except Exception as error:  # each kind of remote raises its own
-        lines.append(f"the DVC remote can't be written: {' '.join(str(error).split()) or type(error).__name__}")
+        why = " ".join(str(error).split()) or type(error).__name__
+        lines.append(f"can't write to the DVC remote: {why}; dvc remote add --local --default NAME URL adds one")
     return lines

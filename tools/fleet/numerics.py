@@ -32,8 +32,7 @@ def measure() -> Machine:
     command = [sys.executable, "-m", "tools.fleet.numerics"]
     done = subprocess.run(command, env=os.environ | environment(), text=True, capture_output=True)
     if done.returncode:
-        message = f"the numerics of this machine can't be measured: {reason(done.stderr).removeprefix('error: ')}"
-        raise PipelineError(message, status=2 if done.returncode == 2 else 1)
+        raise PipelineError(f"the numerics of this machine can't be measured: {reason(done.stderr)}", done.returncode)
     return Machine(**json.loads(done.stdout))
 
 

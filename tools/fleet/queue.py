@@ -4,7 +4,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -12,13 +12,10 @@ from typing import Any
 
 import pandas as pd
 from dvc.repo import Repo
-from dvc.repo.experiments.queue.base import QueueEntry
+from dvc.repo.experiments.queue.remove import remove_tasks
 
 from stages.launch import pipeline, yaml12
 from tools.git import git, git_bytes
-
-# Where the submitter leaves the commits of queued experiments for the hosts.
-PREFIX = "refs/fleet/"
 
 
 @dataclass(frozen=True)
@@ -41,21 +38,24 @@ class Experiment:
         """The name without the numerics."""
         return f"{self.label}-{self.content}"
 
+    @property
+    def ref(self) -> str:
+        """The Git ref by which hosts fetch the commit."""
+        return f"refs/fleet/{self.commit}"
 
-def queued() -> list[tuple[QueueEntry, Experiment]]:
-    """Return the entries of DVC's queue, the oldest first, each with the experiment that it stands for."""
+
+def queued() -> list[Experiment]:
+    """Return the experiments in DVC's queue, the oldest first."""
     with Repo() as repo:
         entries = list(repo.experiments.celery_queue.iter_queued())
-    return [(entry, read(entry.stash_rev, entry.baseline_rev)) for entry in entries]
+    return [read(entry.stash_rev, entry.baseline_rev) for entry in entries]
 
 
-def remove(entries: Iterable[QueueEntry]) -> None:
-    """Remove `entries` from DVC's queue; entries that are no longer there are ignored."""
+def remove(commits: Collection[str]) -> None:
+    """Remove the experiments with these commits from DVC's queue; those that are no longer there are ignored."""
     with Repo() as repo:
         queue = repo.experiments.celery_queue
-        there = {entry.stash_rev for entry in queue.iter_queued()}
-        if names := [entry.name or entry.stash_rev for entry in entries if entry.stash_rev in there]:
-            queue.remove(names)
+        remove_tasks(queue, [entry for entry in queue.iter_queued() if entry.stash_rev in commits])
 
 
 def read(commit: str, baseline: str) -> Experiment:

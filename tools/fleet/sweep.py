@@ -1,228 +1,197 @@
 """The submitter: sends the queue to a cluster, reports progress, and fetches the results."""
 
-import os
+import re
 import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dask
-from distributed import Client, Future, LocalCluster, fire_and_forget
-from dvc.repo.experiments.queue.base import QueueEntry
+from distributed import Client, Future, fire_and_forget
 from tqdm import tqdm
 
 from lenet.errors import PipelineError
 from tools.fleet import cluster, marks, work
 from tools.fleet.numerics import Machine, measure
-from tools.fleet.queue import PREFIX, Experiment, find, queued, remove, results
+from tools.fleet.queue import Experiment, find, queued, remove, results
 from tools.git import git
 
 LOGS = work.FOLDER / "logs"
 # How many lines of a failed experiment are shown.
 LAST = 8
 BAR = "{bar}| {n_fmt} of {total_fmt} finished{postfix} [{elapsed}<{remaining}]"
-ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lists it)"
 GONE = (
     "the scheduler has stopped; nothing is lost: restart it, then run this command again, "
     "which also fetches what has finished in the meantime"
 )
+ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lists it)"
 
 
-def run(address: str | None, cores: int | None, any_numerics: bool) -> int:
+def run(address: str | None, cores: int, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
-    if not Path("dvc.yaml").exists():
-        raise PipelineError("there is no dvc.yaml here: run this in the project's folder")
-    if address:
-        cluster.check_address(address)
-        if missing := cluster.remotes_missing():
-            raise PipelineError("\n".join(missing))
-    if not (queue := queued()):
+    if not Path(".git").exists():
+        raise PipelineError("this folder is not a clone of the project: run this in one")
+    if address and (missing := cluster.remotes_missing()):
+        raise PipelineError("\n".join(missing))
+    if not (experiments := queued()):
         print("nothing is queued; to queue three experiments: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate")
         return 0
-    sweep = Sweep(queue, bool(address), measure(), any_numerics, _author())
+    here = measure()
+    [author] = re.findall("(.*) <(.*)>", git("var", "GIT_AUTHOR_IDENT"))
+    sweep = Sweep([_job(experiment, here, author, bool(address), any_numerics) for experiment in experiments])
     sweep.fetch_existing()
     if sweep.left:
-        with _client(address, cores or len(os.sched_getaffinity(0)), sweep.here) as client:
+        with _client(address, cores, here) as client:
             sweep.run(client)
-    n, already_done = len(sweep.experiments), len(sweep.experiments) - sweep.ran - sweep.failed
-    print(f"{n} experiments: {sweep.ran} ran, {already_done} were already done, {sweep.failed} failed")
-    return int(bool(sweep.failed))
+    n = Counter(sweep.outcomes.values())
+    print(f"{len(sweep.jobs)} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed")
+    return int(n["failed"] > 0)
 
 
-def _author() -> tuple[str, str]:
-    try:
-        return git("config", "user.name").strip(), git("config", "user.email").strip()
-    except PipelineError:
+def _job(experiment: Experiment, here: Machine, author: tuple[str, str], shared: bool, any_numerics: bool) -> work.Job:
+    """Return the job to run `experiment` with the numerics of this machine, or with any.
+
+    Its device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
+    """
+    cuda = experiment.device == "cuda" or (experiment.device == "auto" and here.gpus)
+    if not shared and not here.gpus:
+        cuda = False  # the stage itself says what is missing
+    device = "cuda" if cuda else "cpu"
+    if not any_numerics and device not in here.numerics:
         raise PipelineError(
-            "git does not know who you are: set user.name and user.email with git config --global"
-        ) from None
+            "compute.device is cuda, but this machine has no GPU to compare the numerics of the hosts with: "
+            "use --any-numerics, or set compute.device to cpu"
+        )
+    return work.Job(experiment, device, "" if any_numerics else here.numerics[device], author, shared)
 
 
 @contextmanager
 def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
     """Connect to the scheduler at `address`, or to one in this process, with one worker that only starts programs."""
-    if address:
-        try:
-            client = Client(address, timeout=20, set_as_default=False)
-        except (OSError, TimeoutError):
-            raise PipelineError(
-                f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1
-            ) from None
-        with client:
-            yield client
-        return
-    with (
+    local = {
+        "n_workers": 1,
+        "threads_per_worker": cores,
+        "processes": False,
+        "resources": marks.resources(cores, here.numerics),
+        "dashboard_address": cluster.NO_DASHBOARD,
+        "local_directory": str(work.FOLDER),
+    }
+    try:
         # A worker in this process can't get lost; it is silent only while the whole machine is suspended.
-        dask.config.set({"distributed.scheduler.worker-ttl": None}),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=cores,
-            processes=False,
-            resources=marks.resources(cores, here.numerics),
-            dashboard_address=cluster.NO_DASHBOARD,
-            local_directory=str(work.FOLDER),
-        ) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+        with dask.config.set({} if address else {"distributed.scheduler.worker-ttl": None}):
+            client = Client(address, timeout=20, set_as_default=False, **({} if address else local))
+    except OSError:
+        raise PipelineError(
+            f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1
+        ) from None
+    with client:
         try:
             yield client
-        finally:  # before the worker's threads are waited for
+        finally:  # before the threads of a worker in this process are waited for
             work.stop()
 
 
-def print_line(line: str) -> None:
-    """Print a line above the progress bar."""
-    tqdm.write(line)
-    sys.stdout.flush()
-
-
-@dataclass
 class Sweep:
     """The queued experiments and their progress. They are identified by their content, so that equal ones run once."""
 
-    queue: list[tuple[QueueEntry, Experiment]]
-    shared: bool  # whether results go to the remotes and come from there
-    here: Machine
-    any_numerics: bool
-    author: tuple[str, str]  # of the commits that hold the results
-    hosts: dict[str, int] | None = None  # by the worker's address: its cores, or 0 if it is not used
-    ran: int = 0
-    failed: int = 0
+    def __init__(self, jobs: list[work.Job]):
+        self.asked = [job.experiment for job in jobs]
+        self.jobs = {job.experiment.content: job for job in jobs}
+        self.marks = {job.mark for job in jobs}
+        self.shared = jobs[0].shared
+        self.remote = "origin" if self.shared else "."  # through which hosts get experiments and return results
+        self.outcomes: dict[str, str] = {}  # of those that have finished: ran, done (already) or failed
+        self.workers: dict[str, dict[str, Any]] = {}  # by name, as the scheduler describes them
+        self.largest: int | None = None  # the cores of the largest suitable worker; 0 if there is none
 
-    def __post_init__(self) -> None:
-        self.experiments = {experiment.content: experiment for _, experiment in self.queue}
-        self.left = self.experiments.copy()  # those that have not finished
-        self.names: dict[str, str] = {}  # of hosts, by the worker's address
-
-    def requirement(self, experiment: Experiment) -> tuple[str, str]:
-        """Return the device and the numerics with which `experiment` must run; `""` for any numerics.
-
-        The device is `cuda` if the experiment asks for a GPU or, where this machine has one, leaves it open.
-        """
-        cuda = experiment.device == "cuda" or (experiment.device == "auto" and self.here.gpus)
-        if not self.shared and not self.here.gpus:
-            cuda = False  # the stage itself says what is missing
-        device = "cuda" if cuda else "cpu"
-        if self.any_numerics:
-            return device, ""
-        if device not in self.here.numerics:
-            raise PipelineError(
-                "compute.device is cuda, but this machine has no GPU to compare the numerics of the hosts with: "
-                "use --any-numerics, or set compute.device to cpu"
-            )
-        return device, self.here.numerics[device]
+    @property
+    def left(self) -> list[work.Job]:
+        """The jobs that have not finished."""
+        return [job for content, job in self.jobs.items() if content not in self.outcomes]
 
     def fetch_existing(self) -> None:
         """Fetch results that already exist."""
-        refs = results(git("for-each-ref", "--format=%(refname)", "refs/exps"))
-        if self.shared:
-            refs |= results(git("ls-remote", "origin", "refs/exps/*"))
-        arrived = {}
-        for content, experiment in self.experiments.items():
-            if ref := find(refs, experiment, self.requirement(experiment)[1]):
-                at_home = ref.split("/")[2:4] == [experiment.baseline[:2], experiment.baseline[2:]]
-                arrived[content] = ref, f"was already done{'' if at_home else ELSEWHERE}"
-        self.fetch_results(arrived)
+        refs = results(git("ls-remote", self.remote, "refs/exps/*"))
+        found = {content: find(refs, job.experiment, job.numerics) for content, job in self.jobs.items()}
+        self.fetch_results({content: (ref, "") for content, ref in found.items() if ref})
 
     def fetch_results(self, arrived: dict[str, tuple[str, str]]) -> None:
         """Fetch results into this repository, and only then remove their experiments from the queue.
 
-        `arrived` maps the content of each experiment to the ref of its result and what to print about it. Waits while
-        the Git remote is unavailable.
+        `arrived` maps the content of each experiment to the ref of its result, and to where it ran, or "" if it was
+        already done. Raises PipelineError if the Git remote is unavailable.
         """
-        told = not arrived or not self.shared
-        while arrived and self.shared:
-            try:
-                git("fetch", "--quiet", "origin", *(f"+{ref}:{ref}" for ref, _ in arrived.values()))
-                break
-            except PipelineError as error:
-                if not told:
-                    print_line(f"waiting for the Git remote: {error}")
-                told = True
-                time.sleep(5)
-        if arrived:
-            remove(entry for entry, experiment in self.queue if experiment.content in arrived)
-        for content, (ref, how) in arrived.items():
-            print_line(f"{ref.rsplit('/', 1)[1]}: {how}")
-            del self.left[content]
+        if not arrived:
+            return
+        git("fetch", "--quiet", self.remote, *(f"+{ref}:{ref}" for ref, _ in arrived.values()))
+        remove({experiment.commit for experiment in self.asked if experiment.content in arrived})
+        for content, (ref, ran) in arrived.items():
+            self.outcomes[content] = "ran" if ran else "done"
+            baseline = self.jobs[content].experiment.baseline
+            at_home = ref.split("/")[2:4] == [baseline[:2], baseline[2:]]
+            tqdm.write(f"{ref.rsplit('/', 1)[1]}: {ran or 'was already done'}{'' if at_home else ELSEWHERE}")
 
     def run(self, client: Client) -> None:
         """Run the remaining experiments; return when all have finished."""
-        sent = self.left.copy()
-        if self.shared:
-            commits = [experiment.commit for experiment in sent.values()]
-            git("push", "--quiet", "--force", "origin", *(f"{commit}:{PREFIX}{commit}" for commit in commits))
+        jobs = self.left
+        commits = [f"+{job.experiment.commit}:{job.experiment.ref}" for job in jobs]
+        git("push", "--quiet", "--no-verify", self.remote, *commits)
         client.subscribe_topic("fleet", self.on_message)
         self.update_hosts(client)
-        futures = {content: self.submit(client, experiment) for content, experiment in sent.items()}
+        futures = {job.experiment.content: self.submit(client, job) for job in jobs}
         # If this process is killed, the hosts continue, and the next submitter finds the experiments that are running.
         fire_and_forget(list(futures.values()))
-        total = len(self.experiments)
         try:
-            with tqdm(total=total, initial=total - len(self.left), bar_format=BAR, disable=None) as bar:
-                while self.left:
-                    over = [content for content, future in futures.items() if future.status != "pending"]
-                    self.fetch_results(
-                        {content: came for content in over if (came := self.collect(content, futures.pop(content)))}
-                    )
-                    self.update_hosts(client)
-                    bar.set_postfix_str(f"{self.failed} failed", refresh=False)
-                    bar.update(len(over))
-                    time.sleep(0.5)
+            self.follow(client, futures)
         except KeyboardInterrupt:
             client.cancel(list(futures.values()), force=True)
             raise
         finally:
-            self.clean_up([experiment for content, experiment in sent.items() if content not in self.left])
+            over = [job.experiment.ref for job in jobs if job.experiment.content in self.outcomes or not self.shared]
+            if over:  # no host needs these commits any longer; if removing them fails, it does no harm
+                command = ["git", "push", "--quiet", "--no-verify", "--delete", self.remote, *over]
+                subprocess.run(command, capture_output=True)
 
-    def clean_up(self, over: list[Experiment]) -> None:
-        """Remove the commits of finished experiments from the Git remote; a failure does no harm."""
-        if self.shared and over:
-            refs = [PREFIX + experiment.commit for experiment in over]
-            subprocess.run(["git", "push", "--quiet", "origin", "--delete", *refs], capture_output=True)
+    def follow(self, client: Client, futures: "dict[str, Future[work.Result]]") -> None:
+        """Fetch the results of `futures` as they finish, and print which hosts join or leave, until all have finished.
 
-    def submit(self, client: Client, experiment: Experiment) -> "Future[work.Result]":
-        """Submit an experiment to the cluster; if another submitter has submitted it, too, it runs once."""
-        device, numerics = self.requirement(experiment)
+        While the Git remote is unavailable, results wait.
+        """
+        arrived: dict[str, tuple[str, str]] = {}
+        away = False
+        with tqdm(total=len(self.jobs), bar_format=BAR, disable=None) as bar:
+            while self.left:
+                for content in [content for content, future in futures.items() if future.status != "pending"]:
+                    if came := self.collect(content, futures.pop(content)):
+                        arrived[content] = came
+                try:
+                    self.fetch_results(arrived)
+                    arrived, away = {}, False
+                except PipelineError as error:
+                    if not away:
+                        tqdm.write(f"waiting for the Git remote: {error}")
+                    away = True
+                self.update_hosts(client)
+                running = sum(worker["metrics"]["task_counts"].get("executing", 0) for worker in self.workers.values())
+                failed = list(self.outcomes.values()).count("failed")
+                bar.update(len(self.outcomes) - bar.n)
+                bar.set_postfix_str(f"{running} running, {failed} failed")
+                time.sleep(5 if away else 0.5)
+
+    def submit(self, client: Client, job: work.Job) -> "Future[work.Result]":
+        """Submit a job to the cluster; if another submitter has submitted it, too, it runs once."""
+        threads = job.experiment.threads
         # If no host has as many cores as the experiment has threads, it gets all cores of the largest host.
-        largest = max((self.hosts or {}).values(), default=0)
-        needed = {"gpu": 1} if device == "cuda" else {"cores": min(experiment.threads, largest or experiment.threads)}
-        return client.submit(
-            work.run,
-            work.Job(experiment, self.author, device == "cuda", self.shared),
-            key=f"fleet-{experiment.content}-{numerics or 'any'}",
-            resources=needed | {marks.mark(device, numerics): 1},
-            retries=2,
-            pure=False,
-        )
+        needed = {"gpu": 1} if job.device == "cuda" else {"cores": min(threads, self.largest or threads)}
+        key = f"fleet-{job.experiment.content}-{job.numerics or 'any'}"
+        return client.submit(work.run, job, key=key, resources=needed | {job.mark: 1}, retries=2)
 
     def collect(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
-        """Return the ref of a result and what to print about it, or print why there is none."""
-        name = self.experiments[content].name
+        """Return the ref of a result, and where it ran, or "" if it was already done; or print why there is none."""
+        name = self.jobs[content].experiment.name
         if future.status == "finished":
             result = future.result()
             log = LOGS / f"{name}.log"
@@ -230,45 +199,40 @@ class Sweep:
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text(result.log)
             if result.ref:
-                self.ran += bool(result.log)  # otherwise another submitter's run was used
-                ran = f"ran on {result.host} in {result.seconds:.0f} s"
-                return result.ref, ran if result.log else "was already done"
-            print_line(f"{name}: failed on {result.host}; its full output is in {log}")
+                return result.ref, f"ran on {result.host} in {result.seconds:.0f} s" if result.log else ""
+            tqdm.write(f"{name}: failed on {result.host}; its full output is in {log}")
             for line in result.log.rstrip().splitlines()[-LAST:]:
-                print_line(f"    {line}")
+                tqdm.write(f"    {line}")
         elif future.status == "error":
-            print_line(f"{name}: could not be run on any host: {future.exception()}")
+            tqdm.write(f"{name}: could not be run on any host: {future.exception()}")
         else:
             raise PipelineError(GONE, status=1)
-        self.failed += 1
-        del self.left[content]
+        self.outcomes[content] = "failed"
         return None
 
     def update_hosts(self, client: Client) -> None:
         """Print which hosts have joined or left."""
-        try:
-            # Not client.scheduler_info(), whose answer a periodic update without workers may replace.
-            workers = client.sync(cast(Any, client.scheduler).identity, n_workers=-1)["workers"]
-        except (OSError, TimeoutError):
+        scheduler: Any = client.scheduler
+        try:  # not client.scheduler_info(), whose answer a periodic update without workers may replace
+            workers = client.sync(scheduler.identity, n_workers=-1)["workers"].values()
+        except OSError:
             raise PipelineError(GONE, status=1) from None
-        waiting = self.hosts is not None and not any(self.hosts.values())
-        hosts = self.hosts or {}
-        wanted = {marks.mark(*self.requirement(experiment)) for experiment in self.experiments.values()}
-        self.hosts = {}
-        for address, worker in workers.items():
-            host, offered = str(worker["name"]).split(":")[0], worker["resources"]
-            objections = [marks.objection(offered, mark) for mark in wanted]
-            self.hosts[address] = int(offered["cores"]) if "" in objections else 0
-            self.names[address] = host
-            if self.shared and address not in hosts:
-                print_line(f"{host}: {marks.describe(offered) if self.hosts[address] else objections[0]}")
-        for address in hosts.keys() - workers.keys():
-            if hosts[address]:
-                print_line(f"lost {self.names[address]}; its experiments will run elsewhere")
-        if not any(self.hosts.values()) and not waiting:
-            print_line("waiting for a suitable host: start one with python -m tools.fleet worker")
+        before, self.workers = self.workers, {str(worker["name"]): worker for worker in workers}
+        for name in [name for name in self.workers if name not in before and self.shared]:
+            worker = self.workers[name]
+            tqdm.write(f"{name.split(':')[0]}: {self.objection(worker) or marks.describe(worker['resources'])}")
+        for name in [name for name in before if name not in self.workers and not self.objection(before[name])]:
+            tqdm.write(f"lost {name.split(':')[0]}; its experiments will run elsewhere")
+        cores = [worker["nthreads"] for worker in self.workers.values() if not self.objection(worker)]
+        if not cores and self.largest != 0:
+            tqdm.write("waiting for a suitable host: start one with python -m tools.fleet worker")
+        self.largest = max(cores, default=0)
+
+    def objection(self, worker: dict[str, Any]) -> str:
+        """Return why `worker` can run none of the experiments; "" if it can run one."""
+        return min(marks.objection(worker["resources"], mark) for mark in self.marks)  # "" comes before all others
 
     def on_message(self, event: tuple[float, dict[str, str]]) -> None:
         """Print a host's message about an experiment."""
-        if event[1]["content"] in self.left:
-            print_line(event[1]["line"])
+        if event[1]["content"] in self.jobs:
+            tqdm.write(event[1]["line"])

@@ -19,7 +19,7 @@ from dvc.config import Config
 
 from lenet.errors import PipelineError
 from tools.fleet import marks
-from tools.fleet.queue import PREFIX, Experiment, find, results
+from tools.fleet.queue import Experiment, find, results
 from tools.git import git, reason
 
 # Git ignores this folder.
@@ -28,8 +28,10 @@ FOLDER = Path(".dvc/tmp/fleet")
 LEFT: list[str] = []
 # Set when this host leaves the cluster: nothing needs to wait for a remote any longer.
 STOPPING = threading.Event()
-# How long the remotes may be unavailable, in seconds.
+# How long a scheduler or a remote may be unavailable, in seconds.
 PATIENCE = 600
+# The pause between two attempts to reach a remote, in seconds.
+PAUSE = 10
 # The free disk space that a host needs to run experiments, in bytes.
 SPACE = 200_000_000
 DVC = (sys.executable, "-m", "dvc")
@@ -37,12 +39,18 @@ DVC = (sys.executable, "-m", "dvc")
 
 @dataclass(frozen=True)
 class Job:
-    """An experiment, with what a host must know to run it."""
+    """An experiment, and what a host needs to know to run it."""
 
     experiment: Experiment
+    device: str
+    numerics: str  # the required fingerprint; "" for any
     author: tuple[str, str]  # of the commit that holds the result: name and address
-    gpu: bool
     shared: bool  # whether the result goes to the remotes; else it stays in this clone's own repository and cache
+
+    @property
+    def mark(self) -> str:
+        """The mark that a worker must offer."""
+        return marks.mark(self.device, self.numerics)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Result:
     host: str
     ref: str  # of the experiment's commit; none if it failed
     seconds: float
-    log: str  # what it printed; empty if it was already done
+    log: str  # its output; empty if it was already done
 
 
 class HostError(Exception):
@@ -60,7 +68,7 @@ class HostError(Exception):
 
 
 def run(job: Job) -> Result:
-    """Run `job` in a Dask worker that was started in a clone, and return what became of it.
+    """Run `job` in a Dask worker that was started in a clone, and return the outcome.
 
     A failed training is a result, too: it would fail on any host.
     """
@@ -69,21 +77,21 @@ def run(job: Job) -> Result:
     def say(what: str) -> None:
         line = f"{job.experiment.name} on {host} {what}"
         if job.shared:
-            print(line, flush=True)
+            print(line)
         worker.log_event("fleet", {"content": job.experiment.content, "line": line})
 
-    numerics = marks.numerics(worker.state.total_resources, "cuda" if job.gpu else "cpu")
+    numerics = marks.numerics(worker.state.total_resources, job.device)
     try:
         with _clone(Path.cwd(), job.shared) as clone:
             ref, log = _Run(job, clone, numerics, say).result()
             return Result(host, ref, time.monotonic() - start, log)
     except (HostError, OSError) as error:
+        if not job.shared:
+            raise  # this is the only host
         say(f"leaves: {error}")
-        if job.shared:  # else it is the only host
-            LEFT.append(str(error))
-            worker.loop.add_callback(worker.close_gracefully)
-            raise Reschedule from None
-        raise PipelineError(str(error), status=1) from None
+        LEFT.append(str(error))
+        worker.loop.add_callback(worker.close_gracefully)
+        raise Reschedule from None
 
 
 @contextmanager
@@ -107,12 +115,9 @@ def _prepare(folder: Path, root: Path, shared: bool) -> None:
     """Create or clean up the clone in `folder`, and make it use the remotes and DVC cache of `root`."""
     _end_processes_in(folder)
     clone = folder / "clone"
-    if not (folder / "whole").exists():
-        shutil.rmtree(clone, ignore_errors=True)
-        git("clone", "--quiet", "--no-checkout", str(root), str(clone))
-        (folder / "whole").touch()
     for lock in clone.glob(".git/**/*.lock"):  # left by a process that was killed
         lock.unlink()
+    git("init", "--quiet", str(clone))
     shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)
     settings = Config(str(root / ".dvc")).read()
     settings["cache"].setdefault("dir", str(root / ".dvc/cache"))
@@ -121,7 +126,7 @@ def _prepare(folder: Path, root: Path, shared: bool) -> None:
     origin = git("remote", "get-url", "origin", root=root).strip() if shared else str(root)
     if (root / origin).exists():  # a folder, whose path may be relative
         origin = str((root / origin).resolve())
-    git("remote", "set-url", "origin", origin, root=clone)
+    git("config", "remote.origin.url", origin, root=clone)
 
 
 def _end_processes_in(folder: Path) -> None:
@@ -154,26 +159,28 @@ class _Run:
         """Return the ref of the result, none if the experiment failed, and what it printed."""
         experiment = self.job.experiment
         self._check_space()
-        if self.job.shared:
-            there = self._patiently("git", "ls-remote", "origin", f"refs/exps/*-{experiment.content}-*")
-            if ref := find(results(there), experiment, self.numerics):
-                return ref, ""
+        there = self._patiently("git", "ls-remote", "origin", f"refs/exps/*-{experiment.content}-*")
+        if ref := find(results(there), experiment, self.numerics):
+            return ref, ""
         self._check_out()
         name = f"{experiment.name}-{self.numerics[:4]}"
         ref = f"refs/exps/{experiment.baseline[:2]}/{experiment.baseline[2:]}/{name}"
         git("update-ref", "-d", ref, root=self.clone)
-        done = self._try(*DVC, "exp", "run", "--name", name, *experiment.words)
-        if done.returncode:
-            self._check_space(done.stdout)
-            return "", done.stdout
-        self._hand_over(ref)
-        return ref, done.stdout
+        status, log = self._try(*DVC, "exp", "run", "--name", name, *experiment.words)
+        if status:
+            return "", log
+        # The data is pushed first, so that the data of a ref is always there.
+        if self.job.shared:
+            targets = [word for word in experiment.words if not word.startswith("--")]
+            self._patiently(*DVC, "push", *(["--with-deps", *targets] if targets else []))
+        # By force: a host presumed dead may have pushed the same result.
+        self._patiently("git", "push", "--quiet", "--force", "origin", ref)
+        return ref, log
 
     def _check_out(self) -> None:
         """Check out the experiment's code and params, and pull the data and those outputs that are available."""
         experiment = self.job.experiment
-        source = PREFIX + experiment.commit if self.job.shared else experiment.commit
-        self._patiently("git", "fetch", "--quiet", "origin", source)
+        self._patiently("git", "fetch", "--quiet", "--update-shallow", "origin", experiment.ref)
         # By hash, so that only the submitter's commit is run, whatever the ref on the remote points to.
         git("checkout", "--quiet", "--force", "--detach", experiment.baseline, root=self.clone)
         git("clean", "-fdq", root=self.clone)
@@ -183,39 +190,25 @@ class _Run:
             self._patiently(*DVC, "pull" if self.job.shared else "checkout", "--allow-missing")
             brought.write_text(experiment.baseline)
 
-    def _hand_over(self, ref: str) -> None:
-        """Push the result for the submitter: the data first, so that the data of a ref is always there."""
-        if self.job.shared:
-            targets = [word for word in self.job.experiment.words if not word.startswith("--")]
-            self._patiently(*DVC, "push", *(["--with-deps", *targets] if targets else []))
-        try:
-            self._patiently("git", "push", "--quiet", "origin", ref)
-        except HostError:
-            if ref not in self._patiently("git", "ls-remote", "origin", ref):
-                raise  # otherwise a host presumed dead has pushed the same result
-
     def _patiently(self, *command: str) -> str:
         """Run `command`, retrying while a remote is unavailable, and return its output."""
         what = " ".join(("dvc", command[3]) if command[:3] == DVC else command[:2])
-        start, pause, told = time.monotonic(), 1.0, False
-        while (done := self._try(*command)).returncode:
+        deadline, told = time.monotonic() + PATIENCE, False
+        while True:
+            status, output = self._try(*command)
+            if not status:
+                return output
             if STOPPING.is_set():
                 raise Reschedule
-            if done.returncode < 0:
-                raise HostError(f"{what} was killed by signal {-done.returncode}")
-            self._check_space(done.stdout)
-            if "couldn't find remote ref" in done.stdout:
+            if "couldn't find remote ref" in output:
                 raise PipelineError(f"{what}: the ref has been removed from the Git remote", status=1)
-            why = reason(done.stdout)
-            rejected = what == "git push" and "rejected" in done.stdout
-            if rejected or not self.job.shared or time.monotonic() - start > PATIENCE:
-                raise HostError(f"{what}: {why}")
+            why = f"{what}: {reason(output)}"
+            if not self.job.shared or time.monotonic() > deadline:
+                raise HostError(why)
             if not told:
-                self.say(f"waits for {what}: {why}")
+                self.say(f"waits for {why}")
                 told = True
-            STOPPING.wait(pause)
-            pause = min(2 * pause, 20)
-        return done.stdout
+            STOPPING.wait(PAUSE)
 
     def _check_space(self, output: str = "") -> None:
         """Raise HostError if the disk is full, or if the `output` of a command says so."""
@@ -223,19 +216,25 @@ class _Run:
         if free < SPACE or "No space left on device" in output:
             raise HostError(f"the disk of {self.clone.parent} is full: only {free / 1e6:.0f} MB are free")
 
-    def _try(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run `command` in the clone, as the submitter; its output is in the file `log` while it runs."""
+    def _try(self, *command: str) -> tuple[int, str]:
+        """Run `command` in the clone, as the submitter; return its status and its output, which goes to a file `log`.
+
+        Raises HostError if it failed for want of space.
+        """
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_DIR"))}
         name, address = self.job.author
         for role in ("AUTHOR", "COMMITTER"):
             environment |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": address}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
         environment["STAGES_STRICT"] = "1"
-        if not self.job.gpu:
+        if self.job.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
         with (self.clone.parent / "log").open("w+") as log:
-            done = subprocess.run(
+            status = subprocess.call(
                 command, cwd=self.clone, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
             log.seek(0)
-            return subprocess.CompletedProcess(command, done.returncode, log.read())
+            output = log.read()
+        if status:
+            self._check_space(output)
+        return status, output
