@@ -200,10 +200,8 @@ def test_hosts_that_come_go_or_differ_are_named(capsys: pytest.CaptureFixture[st
         )
         return [line.partition(",")[0].partition(";")[0] for line in capsys.readouterr().out.splitlines()]
 
-    assert look(h1="theirs") == [
-        "h1: different numerics",
-        "waiting for a suitable host: start one with python -m tools.fleet worker",
-    ]
+    waiting = "waiting for a suitable host: start one with python -m tools.fleet worker"
+    assert look(h1="theirs") == ["h1: different numerics", waiting]
     assert look(h1="theirs", h2="ours") == ["h2: 2 cores"]
     assert look(h2="ours") == []
     assert look() == ["lost h2", waiting]

@@ -83,11 +83,11 @@ TAMPERINGS = {
     ),
     "a stage removed everywhere": (
         forget,
-        [f"{LAST}: stages/{LAST}.py is there, but dvc.yaml has no such stage"]
+        [f"{LAST}: stages/{LAST}.py exists, but dvc.yaml has no such stage"]
         + [f"{path}: is written by no stage in dvc.yaml" for path in sorted(PIPELINE[LAST].outputs)],
     ),
-    "a stage frozen": (frozen("frozen"), ["stats: it is frozen: DVC would not ask"]),
-    "a stage that always runs": (frozen("always_changed"), ["stats: it is always_changed: DVC would not ask"]),
+    "a stage frozen": (frozen("frozen"), ["stats: it is frozen, so DVC does not check"]),
+    "a stage that always runs": (frozen("always_changed"), ["stats: it is always_changed, so DVC does not check"]),
     "an output moved to another stage": (
         edit("dvc.yaml", "      - models/predictions.csv\n    metrics:", "    metrics:"),
         ["evaluate: its output models/predictions.csv is in dvc.lock, but not in dvc.yaml"],
