@@ -35,4 +35,4 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
     except ValueError as error:  # too many dimensions, or one of 0 among huge ones
-        raise PipelineError(f"{name} announces {'×'.join(map(str, shape))}: {error}") from None
+        raise PipelineError(f"{name} declares {'×'.join(map(str, shape))}: {error}") from None
