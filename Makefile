@@ -68,5 +68,5 @@ lock: .venv/dev ## pin the dependencies in pyproject.toml again
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but \
-	$(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) is %d.%d: choose another, for example make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

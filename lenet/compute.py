@@ -19,7 +19,8 @@ class ComputeConfig(Config):
 def prepare(config: ComputeConfig) -> torch.device:
     """Make PyTorch deterministic and return the device to compute on; `auto` is the GPU if there is one.
 
-    The last bits also depend on environment variables that libraries read when they are loaded, so set those earlier.
+    The last bits of results also depend on environment variables that libraries read when they are loaded: set them
+    before importing PyTorch.
     Raises PipelineError if the device is `cuda` but there is no GPU.
     """
     # Training has threads of its own: lenet/parallel.py explains why.
@@ -34,5 +35,5 @@ def prepare(config: ComputeConfig) -> torch.device:
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise PipelineError("compute.device is cuda, but PyTorch finds no usable GPU here: set it to auto or cpu")
+        raise PipelineError("compute.device is cuda, but PyTorch finds no usable GPU here: use auto or cpu")
     return torch.device("cuda")

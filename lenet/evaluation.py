@@ -23,7 +23,7 @@ class EvaluateConfig(Config):
 
 
 class Reliability(NamedTuple):
-    """Predictions by bins of confidence: their number, mean confidence and accuracy (NaN in an empty bin)."""
+    """Predictions in bins of confidence: the number, mean confidence and accuracy in each bin (NaN if it is empty)."""
 
     counts: np.ndarray
     confidence: np.ndarray
@@ -71,13 +71,13 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, config: EvaluateCon
 def calibration_error(bins: Reliability) -> float:
     """Return the expected calibration error, a fraction (Guo et al., equation 3).
 
-    It is the absolute difference of confidence and accuracy in each bin, averaged over all predictions.
+    It is the absolute difference between confidence and accuracy in each bin, averaged over all predictions.
     """
     return float(np.nansum(np.abs(bins.accuracy - bins.confidence) * bins.counts) / bins.counts.sum())
 
 
 def wilson(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends of Wilson's 95 % interval for a proportion, two fractions.
+    """Return the lower and upper ends of Wilson's 95 % interval for a proportion, as fractions.
 
     `successes` and `trials` are counts (numbers, or arrays of one shape) with 0 <= successes <= trials. Without trials
     the interval is 0 to 1.

@@ -109,7 +109,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     """Draw the loss, error rate and learning rate by epoch, from the rows that `lenet.training.fit` yields."""
     figure = _figure(3.8)
     loss, error, rate = figure.subplots(1, 3, sharex=True)
-    table = history.dropna(axis="columns", how="all")  # without validation, if there was none
+    table = history.dropna(axis="columns", how="all")  # drops the validation columns if there was no validation
     losses, accuracies = table.filter(like="_loss"), table.filter(like="_accuracy")
     for axes, values in ((loss, losses), (error, 1 - accuracies)):
         axes.set_prop_cycle(color=[BLUE, ORANGE])
@@ -267,7 +267,7 @@ def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray], probabilities
 
 
 def _probabilities(axes: Axes, probabilities: np.ndarray, left: float, width: float, top: float, height: float) -> None:
-    """Draw a bar for the probability of each class; one of 100 % has the `height`."""
+    """Draw a bar for the probability of each class; a bar for 100 % is `height` units high."""
     base = top + height
     places = left + width / len(CLASSES) * (np.arange(len(CLASSES)) + 0.5)
     axes.bar(places, -height * probabilities, width=14, bottom=base, color=BLUE)

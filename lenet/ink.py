@@ -1,8 +1,8 @@
 """Convert a picture of a digit to 28×28 pixels like MNIST's.
 
-As in MNIST (LeCun et al., 1998, section III.A, and its images), the ink is scaled so that its longer side has 20
-pixels, and moved by whole pixels so that its centre of mass is at (14, 14), counted from 0. lenet/report/ink.js does
-the same with drawings on the report's page.
+The ink is scaled so that its longer side has 20 pixels, and moved by whole pixels so that its centre of mass is at
+(14, 14), counted from 0. LeCun et al. (1998, section III.A) describe this for MNIST, and its images show the details.
+lenet/report/ink.js does the same with drawings on the report's page.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from lenet.errors import PipelineError
 
-# Pictures are reduced to this longer side, in pixels, before the ink is detected.
+# Before the ink is detected, larger pictures are reduced so that their longer side has this many pixels.
 _SIDE = 400
 # The smallest difference in brightness, from 0 to 1, between ink and paper.
 _CONTRAST = 0.12
@@ -30,7 +30,7 @@ def like_mnist(grey: np.ndarray) -> np.ndarray:
     ink = _ink(grey / 255)
     rows, columns = (np.flatnonzero(ink.max(axis)) for axis in (1, 0))
     cut = _resize(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 20)
-    page = np.zeros((3 * 28, 3 * 28))  # larger, so that ink outside the middle is cut off
+    page = np.zeros((3 * 28, 3 * 28))  # with margins for ink that will be cut off
     top, left = (28 + math.floor(14 - centre + 0.5) for centre in ndimage.center_of_mass(cut))
     page[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
     return (255 * page[28:56, 28:56]).round().astype(np.uint8)

@@ -101,7 +101,7 @@ def to_bytes(model: LeNet5) -> bytes:
 
 
 def from_bytes(data: bytes, name: str) -> LeNet5:
-    """Return the model in `data`, a file as `to_bytes` writes it, on the CPU and in eval mode.
+    """Return the model in `data`, a file made by `to_bytes`, on the CPU and in eval mode.
 
     Raises PipelineError, with a message that begins with `name`, if `data` is not a LeNet5 with finite weights.
     """

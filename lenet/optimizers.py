@@ -18,15 +18,16 @@ from torch.optim.sgd import sgd
 class Optimizer:
     """Updates `weights` in place from their gradients, with PyTorch's defaults for all other options.
 
-    `name` is a choice of `train.optimizer`; only sgd and rmsprop use `momentum`. `state`, all zeros at first, is on the
-    device of the weights, so that a CUDA graph can update it, except that PyTorch's Adagrad counts steps on the CPU.
+    `name` is a choice of `train.optimizer`; only sgd and rmsprop use `momentum`. `state` starts as zeros. It is on the
+    same device as the weights, so that a CUDA graph can update it; only Adagrad's step counts are on the CPU.
     """
 
     def __init__(self, weights: Sequence[Tensor], name: str, momentum: float, weight_decay: float) -> None:
         self.weights, self.name = list(weights), name
         self.momentum, self.weight_decay = momentum, weight_decay
         device = "cpu" if name == "adagrad" else self.weights[0].device
-        # Momentum buffers, or Adam's averages of the gradients; and averages (of Adagrad sums) of their squares.
+        # Averages: momentum buffers, or Adam's averages of the gradients.
+        # Squares: averages of the squared gradients, or Adagrad's sums of them.
         self.averages = [torch.zeros_like(weight) for weight in weights]
         self.squares = [torch.zeros_like(weight) for weight in weights]
         self.steps = [torch.zeros((), device=device) for _ in weights]
@@ -36,7 +37,7 @@ class Optimizer:
     def step(self, gradients: Sequence[Tensor], lr: float | Tensor) -> None:
         """Update the weights with the learning rate `lr`; `gradients` has one for each weight, with the same strides.
 
-        On a GPU, `lr` is a tensor there, so that a CUDA graph reads its current value at each replay.
+        On a GPU, `lr` is a tensor on that GPU, so that a CUDA graph reads its current value at each replay.
         """
         options: dict[str, Any]
         weights, g, m, v, steps = self.weights, list(gradients), self.averages, self.squares, self.steps

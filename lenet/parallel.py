@@ -1,7 +1,7 @@
 """Threads that each compute a part of the batch.
 
 PyTorch's own threads share each operation instead, and wait for each other at its end. LeNet-5's operations take
-microseconds, so on a busy processor they would wait nearly all the time.
+microseconds, so on a busy processor PyTorch's threads would wait nearly all the time.
 """
 
 from collections.abc import Callable, Iterable

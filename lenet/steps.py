@@ -35,7 +35,7 @@ class Steps:
             self.gradient, index.chunk(n), repeat(None) if warps is None else warps.chunk(n), repeat(len(index))
         )
         logits, gradients = zip(*parts, strict=True)
-        # Not sum(shares), which starts with 0 and so adds once more.
+        # Not sum(shares), which starts from 0 and so makes one more addition.
         self.optimizer.step([sum(shares[1:], shares[0]) for shares in zip(*gradients, strict=True)], lr)
         return torch.cat(logits)
 

@@ -1,4 +1,4 @@
-"""Training: the learning rate schedule and the training loop."""
+"""Training: the learning rate schedule and the training loop; the step itself is in lenet/steps.py."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

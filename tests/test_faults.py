@@ -58,7 +58,7 @@ FOLD = edited(b"fold: 0", b"fold: 5")  # in a section that evaluate reads second
 @pytest.mark.parametrize(
     ("stage", "path", "change", "message"),
     [
-        ("train", "params.yaml", CUDA, "compute.device is cuda, but PyTorch finds no usable GPU here: set it to "),
+        ("train", "params.yaml", CUDA, "compute.device is cuda, but PyTorch finds no usable GPU here: use "),
         ("train", "params.yaml", BATCH, "train.batch_size is 161, but training has 160 images: set it to 160 or less"),
         ("plot", "params.yaml", DIGIT, "plot.digit is 100, but there are only 100 test images"),
         (

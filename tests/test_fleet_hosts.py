@@ -156,5 +156,5 @@ def test_a_host_whose_disk_is_full_leaves_its_experiments_to_others(fleet: Fleet
     small.try_run("dd", "if=/dev/zero", "bs=1M", f"of={small.home}/worker/large")
     (small.home / "go").touch()
     fleet.succeeds(sweep, fleet.alice, seeds=2)
-    assert fleet.said("on h1 leaves: the disk of .* is full")
+    assert fleet.said("on h1 stopped, and the host leaves: the disk of .* is full")
     assert set(fleet.said(r"ran on (h\d)")) == {"h2"}

@@ -57,7 +57,7 @@ TAMPERINGS = {
     ),
     "a param edited": (
         edit("params.yaml", "lr: 0.1", "lr: 0.06"),
-        [f"{stage}: its params section train is not the one in dvc.lock" for stage in ("train", "report")],
+        [f"{stage}: its params section train differs from the one in dvc.lock" for stage in ("train", "report")],
     ),
     "a section removed": (
         edit("params.yaml", "evaluate:\n  calibration_bins: 15", ""),

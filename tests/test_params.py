@@ -72,7 +72,7 @@ COUNT = "but must be a whole number at least 1 and at most 10"
         ({"count": True}, f"top.count is True, {COUNT}"),
         ({"count": None}, f"top.count is empty, {COUNT}"),
         ({"count": [3]}, f"top.count is [3], {COUNT}"),
-        ({"count": 10**5000}, f"top.count is a number of thousands of digits, {COUNT}"),
+        ({"count": 10**5000}, f"top.count is a number with thousands of digits, {COUNT}"),
         ({"rate": 0}, "top.rate is 0, but must be a number above 0"),
         ({"rate": "1e-3"}, "top.rate is '1e-3', but must be a number above 0"),
         ({"rate": True}, "top.rate is True, but must be a number above 0"),

@@ -129,15 +129,15 @@ FORGERIES = {
     ),
     "a table without a column": (
         replaced("models/predictions.csv", b"index,actual,", b"index,actually,"),
-        "is not as a stage writes it: KeyError('actual')",
+        "was not written by a stage: KeyError('actual')",
     ),
     "a table without rows": (
         lambda p: forge(p, "metrics/history.csv", lambda data: data[: data.index(b"\n") + 1]),
-        "is not as a stage writes it: IndexError(",
+        "was not written by a stage: IndexError(",
     ),
     "a metric that is no number": (
         lambda p: forge(p, "metrics/train.json", lambda data: re.sub(rb'("loss": )([^,]+)', rb'\1"\2"', data)),
-        "is not as a stage writes it: ",
+        "was not written by a stage: ",
     ),
     "a training loss": (number("metrics/train.json", "loss", change=-0.1), "train: loss is "),
     "mean": (number("metrics/stats.json", "mean", change=1e-9), "stats: metrics/stats.json"),
@@ -161,7 +161,7 @@ FORGERIES = {
     "another seed": (of_another_seed, "train: models/lenet5.safetensors"),
     "a frozen stage": (
         edited("dvc.yaml", "  plot:\n", "  plot:\n    frozen: true\n"),
-        "plot: it is frozen: DVC would not ask whether it is up to date",
+        "plot: it is frozen, so DVC does not check whether it is up to date",
     ),
     "a frozen stage and its picture": (
         lambda p: [painted("metrics/filters.png")(p), p.edit("dvc.yaml", "  plot:\n", "  plot:\n    frozen: true\n")],
@@ -265,7 +265,7 @@ def test_a_true_record_is_proven(project: Project, tmp_path: Path):
     assert (tmp_path / "kept/report.html").exists()
     done = project.try_run("python", "-m", "tools.verify", "--keep", str(tmp_path / "kept"))
     assert done.returncode == 2
-    assert f"error: {tmp_path}/kept exists already: name another folder" in done.stdout
+    assert f"error: {tmp_path}/kept already exists: choose another folder" in done.stdout
 
 
 OTHER = "ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41"
@@ -302,7 +302,7 @@ def test_without_its_cache_less_is_checked(project: Project):
     done = ask(project, STAGES_PROCESSOR=OTHER)
     assert done.returncode == 3, done.stdout
     # The predictions, of six digits, may come out as recorded: then they are here again.
-    assert re.search(r"\n  plot: recorded models/lenet5\.safetensors\b.* is not here", done.stdout)
+    assert re.search(r"\n  plot: no recorded models/lenet5\.safetensors\b.* here", done.stdout)
     assert "evaluate: follows from" not in done.stdout
     assert "train.loss: " in done.stdout  # its distance, and the one allowed
 

@@ -57,8 +57,8 @@ LIMIT = 30  # seconds for an epoch on a busy machine; on an idle one it takes ab
 SEEDS = range(10)
 COMPARED = 100  # steps whose losses are compared
 TARGET = 0.99  # test accuracy
-EPOCHS_TO_TARGET = 3  # of ours, whose learning rate has come down to 0 by then
-TUTORIAL_EPOCHS = 6  # of the tutorial's loop, at most
+EPOCHS_TO_TARGET = 3  # of our training; its learning rate decays to 0 over these epochs
+TUTORIAL_EPOCHS = 6  # the most that the tutorial's loop trains for
 DISTORTED = {name: value for name, value in TUTORIAL.items() if name not in NO_DISTORTIONS}
 
 # Multiplications and additions for one image, forward: 2 · outputs · inputs of each.
@@ -82,7 +82,7 @@ def section(kind: type[Any], name: str, changes: dict[str, Any]) -> Any:
 
 
 def recipe(**changes: Any) -> TrainConfig:
-    """Return the section `train`, likewise."""
+    """Return the section `train` of params.yaml with `changes`."""
     return cast(TrainConfig, section(TrainConfig, "train", changes))
 
 
@@ -217,9 +217,9 @@ def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> 
 
 
 def epochs() -> tuple[dict[str, list[float]], list[float]]:
-    """Return the seconds of an epoch of 60,000 images in each way, measured in turn; and the rate of matrix products.
+    """Return the seconds of an epoch of 60,000 images for each way to train, and the rate of matrix products.
 
-    That rate (GFLOP/s, 2048×2048 in float32) shows what the processor can reach.
+    The ways take turns. The rate (GFLOP/s, 2048×2048 in float32) shows what the processor can reach.
     """
     prepare_for("cpu")
     images, labels = tensors("train")
@@ -250,7 +250,7 @@ def epochs() -> tuple[dict[str, list[float]], list[float]]:
 def scores(name: str, device: str = "cpu", seed: int = 0) -> list[float]:
     """Return the test accuracy after each epoch of `ours`, with the recipe of three epochs, or of the tutorial's loop.
 
-    The last is the first that reaches TARGET, if one does.
+    Training stops after the first epoch that reaches TARGET.
     """
     prepare_for(device)
     torch.manual_seed(seed)
@@ -309,7 +309,7 @@ def seconds_within_limit(way: str) -> float:
 
 
 def measure_busy() -> Iterator[Row]:
-    """Measure an epoch with our threads and with PyTorch's in turn, next to busy processes or a second training."""
+    """Measure an epoch with our threads and with PyTorch's in turn, next to busy processes or a second training run."""
     for n, at_once in ((0, 1), (1, 1), (2, 1), (4, 1), (0, 2)):
         found: dict[str, list[float]] = {"ours": [], "PyTorch's threads": []}
         others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
@@ -373,7 +373,7 @@ def gpu_trainings(images: Tensor, labels: Tensor) -> Iterator[Row]:
 
 
 def measure_gpu() -> Iterator[Row]:
-    """Measure epochs, losses against the CPU's, trainings, and processes from their start to TARGET."""
+    """Measure epochs, losses against the CPU's, training runs, and processes from their start to TARGET."""
     images, labels = tensors("train", "cuda")
     yield from gpu_epochs(images, labels)
     off = [abs(gpu / cpu - 1) for cpu, gpu in zip(first_losses("cpu"), first_losses("cuda"), strict=True)]
@@ -389,9 +389,10 @@ PARTS = {"cpu": measure_cpu, "busy": measure_busy, "gpu": measure_gpu}
 
 
 def main() -> None:
-    """Measure what the command line names, and print a line at once for each row of the table."""
+    """Measure what the command line names; print each row as soon as it is measured, and the table at the end."""
     parser = argparse.ArgumentParser("python -m tools.bench", description="Measure the speed of training.")
-    parser.add_argument("words", nargs="*", metavar="[{cpu,busy,gpu}] [FILE.csv]", help="which part; where to write it")
+    words_help = "what to measure (default: cpu), and a file to write the table to"
+    parser.add_argument("words", nargs="*", metavar="[{cpu,busy,gpu}] [FILE.csv]", help=words_help)
     words = parser.parse_args().words
     part = words.pop(0) if words and words[0] in PARTS else "cpu"
     if len(words) > 1 or not all(word.endswith(".csv") for word in words):

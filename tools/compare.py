@@ -59,10 +59,11 @@ def read(shown: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame, dict[
     """Sort the output of `dvc exp show --json` into finished runs and others.
 
     Returns the params of the finished runs, a row for each run, a column for each param (`train.lr`); their metrics,
-    likewise (`evaluate.test.accuracy`); and the state of each other experiment by its name: DVC shows the metrics of
-    the commit that it started from as if they were its own. The params have more columns: `of`, the first digits of the
-    hash of the model in the commit that the run started from, and for each metrics file the code behind it
-    (`code.evaluate`, see `code`), or the revision of a run for which that is unknown.
+    likewise (`evaluate.test.accuracy`); and the state of each other experiment by its name. The metrics of those others
+    are ignored, because DVC shows the metrics of the commit that an experiment started from as if they were its own.
+    The params have more columns: `of`, the first digits of the hash of the model in the commit that the run started
+    from, and for each metrics file the hash of the code behind it (`code.evaluate`, see `code`) or, where that is
+    unknown, the run's revision.
     """
     params: dict[str, dict[str, Any]] = {}
     metrics, revs, others = {}, [], {}
@@ -144,9 +145,9 @@ def summarise(params: pd.DataFrame, metrics: pd.DataFrame, wanted: list[str]) ->
       code once
     - `mean`; `std`, the sample standard deviation (with n - 1); `low` and `high`, the 95 % confidence interval of the
       mean by Student's t distribution, which ends at 0 and 1 for an accuracy; the last three are missing for n = 1
-    - `shared`, the number of seeds (or folds) that the set has in common with the best of its kind; `behind`, by how
-      much its mean over these is below that of the best set; `behind_low` and `behind_high`, the 95 % confidence
-      interval of this paired difference
+    - `shared`, the number of seeds (or folds) that the set has in common with the best set of the same `over`;
+      `behind`, by how much its mean over these is below that of the best set; `behind_low` and `behind_high`, the 95 %
+      confidence interval of this paired difference
     - `of`
 
     Raises PipelineError if no run has a metric that is wanted.
@@ -185,7 +186,7 @@ def _sets(params: pd.DataFrame, values: pd.Series, differing: list[str]) -> Iter
 
 
 def interval(values: pd.Series, low: str, high: str, fraction: bool = False) -> dict[str, float]:
-    """Return the 95 % confidence interval of the mean of `values` by Student's t distribution, its ends named so.
+    """Return the 95 % confidence interval of the mean of `values` (Student's t), with `low` and `high` as its keys.
 
     The ends are limited to 0 and 1 for a `fraction`, and are NaN for a single value.
     """

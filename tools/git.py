@@ -12,7 +12,7 @@ def git(*arguments: str, root: Path | str = ".") -> str:
 
 
 def git_bytes(*arguments: str, root: Path | str = ".", stdin: bytes = b"") -> bytes:
-    """Run git with `stdin`, likewise; return its output as bytes, for the content of files."""
+    """Run git as `git` does, but with `stdin`, and return its output as bytes, for the content of files."""
     done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True)
     if done.returncode:
         raise PipelineError(f"git {arguments[0]} failed: {reason(done.stderr.decode(errors='replace'))}", status=1)

@@ -1,7 +1,7 @@
 """Check that dvc.lock is in sync with the files that it records, without DVC's cache or a remote.
 
 `python -m tools.lock` prints what is out of sync and exits with 1 if anything is. (`dvc status` can't do this in a
-clean clone, where the data and the model are missing, and its exit status doesn't tell.)
+clean clone, where the data and the model are missing, and its exit status doesn't show the result.)
 """
 
 import hashlib
@@ -19,7 +19,7 @@ def problems(root: Path) -> list[str]:
 
     Each line names the stage and the reason. Raises PipelineError for a file that can't be read.
 
-    It can't detect a hash of a cached output that is forged everywhere in dvc.lock; `make verify` can.
+    A forged hash of a cached output goes unnoticed if it is forged everywhere in dvc.lock; `make verify` finds it.
     """
     try:
         return _problems(pipeline.read(root), root)
@@ -70,7 +70,7 @@ def _disagreements(root: Path, stage: Stage, lock: Any, params: Any, made: dict[
     found += _compare("params section", stage.params, recorded)
     for section in recorded:
         if section in params and params[section] != recorded[section]:
-            found.append(f"its params section {section} is not the one in dvc.lock")
+            found.append(f"its params section {section} differs from the one in dvc.lock")
         elif section not in params:
             found.append(f"its params section {section} is missing in params.yaml")
     return found

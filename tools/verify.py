@@ -70,7 +70,7 @@ def main() -> int:
     keep = parser.parse_args().keep
     _check_state()
     if keep and keep.exists():
-        raise PipelineError(f"{keep} exists already: name another folder to keep the clone in")
+        raise PipelineError(f"{keep} already exists: choose another folder for the clone")
     with tempfile.TemporaryDirectory() as folder:
         return _verify(_clone(keep or Path(folder, "project")), Path(folder, "again"))
 
@@ -196,7 +196,7 @@ def _cache() -> Path:
 
 
 def _damaged() -> list[str]:
-    """Return the files in DVC's cache whose content does not have the MD5 hash that is their name."""
+    """Return a line for each file in DVC's cache whose name is not the MD5 hash of its content."""
     return [
         f"DVC's cache is damaged, and DVC won't notice: remove {path}, data and models, and run dvc repro"
         for path in sorted(_cache().glob("??/*"))
@@ -269,7 +269,7 @@ def _beyond_rounding(path: str, before: bytes, after: bytes) -> str:
 
 
 def _bound(recorded: Record) -> dict[str, float]:
-    """Return for each metric by how much two runs with different seeds may differ, where that was measured.
+    """Return how much each metric may differ between two runs with different seeds, where that was measured.
 
     docs/results.csv has the standard deviation over seeds for the committed params, and names the model. The difference
     of two runs has twice the variance of one. The bound holds for all metrics together with probability

@@ -34,5 +34,5 @@ def decode(data: bytes, name: str) -> np.ndarray:
         )
     try:
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-    except ValueError as error:  # too many dimensions, or one of 0 among huge ones
+    except ValueError as error:  # too many dimensions, or huge dimensions beside one of 0
         raise PipelineError(f"{name} declares {'×'.join(map(str, shape))}: {error}") from None

@@ -154,7 +154,7 @@ function classify(pixels) {
     for (const cell of [name, number]) cell.classList.toggle("best", pixels !== null && probability === highest);
   });
   const prediction = pixels ? `${data.classes[probabilities.indexOf(highest)]}, ${percent(highest)}` : "The pad is empty";
-  if ($("prediction").textContent !== prediction) $("prediction").textContent = prediction; // else it is read aloud again
+  if ($("prediction").textContent !== prediction) $("prediction").textContent = prediction; // if set again, screen readers would repeat it
   LAYERS.forEach(([name, , width, height], layer) => maps[layer].forEach((canvas, i) => {
     const values = pixels ? layers[name].subarray(i * width * height, (i + 1) * width * height) : [];
     drawInk(values, width, height, Math.max(...values), canvas);

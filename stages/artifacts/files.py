@@ -22,7 +22,7 @@ def read_json(path: Path, cure: str) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, path: Path, cure: str, status: int = 2) -> dict[str, Any]:
-    """Return the JSON object in `data`, the content of `path`; raise PipelineError likewise, with `status`."""
+    """Return the JSON object in `data`, the content of `path`; raise PipelineError, with `status`, if it has none."""
     try:
         content = json.loads(data)
     except ValueError as error:
@@ -35,7 +35,8 @@ def parse_json(data: bytes, path: Path, cure: str, status: int = 2) -> dict[str,
 def write(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically: afterwards the file has either its old content or all of `data`.
 
-    The data is first written to `*.tmp` in the same folder. If a killed process leaves it, Git and DVC ignore it.
+    The data is first written to `*.tmp` in the same folder. If a killed process leaves such a file, Git and DVC ignore
+    it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".tmp")

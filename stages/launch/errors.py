@@ -24,5 +24,5 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def not_a_script(file: str) -> NoReturn:
-    """Exit with an error that says how to run the stage in `file`: on its own it has no params and no guard."""
+    """Exit with an error that says how to run the stage in `file`; run directly, it would have no params or guard."""
     exit_with(PipelineError(f"run a stage with: python -m stages {Path(file).stem}"))

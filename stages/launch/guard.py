@@ -52,7 +52,7 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
     changed += [f"params.yaml: {key}" for key in stage.params if repr(after.get(key)) != repr(params.get(key))]
     from stages.launch import numerics  # here, so that it is imported after it has been hashed
 
-    if not numerics.environment().items() <= os.environ.items():  # the ones that this process was started with
+    if not numerics.environment().items() <= os.environ.items():  # os.environ has those from before the stage ran
         changed.append("stages/launch/numerics.py")
     if changed:
         raise PipelineError(f"{', '.join(changed)} changed while the stage ran; run it again")

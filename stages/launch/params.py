@@ -18,7 +18,7 @@ _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 def arguments(stage: str, function: Callable[..., None], listed: list[str], raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections that `function`, the main of `stage`, takes: as configs, or unvalidated for a plain `dict`.
 
-    Raises PipelineError if these are not the sections `listed` in dvc.yaml, or as `check` does.
+    Raises PipelineError if these are not the sections `listed` in dvc.yaml, or if `check` finds a mistake.
     """
     types = {name: kind for name, kind in typing.get_type_hints(function).items() if name != "return"}
     if sorted(types) != sorted(listed):
@@ -102,5 +102,5 @@ def _show(raw: Any) -> str:
     try:
         text = repr(raw) if raw is not None else "empty"
     except ValueError:  # Python refuses to print whole numbers of more than 4,300 digits
-        text = "a number of thousands of digits"
+        text = "a number with thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -61,7 +61,7 @@ def results() -> str:
 
 
 def recipes() -> str:
-    """Return the commands that queue the runs of docs/results.csv, and write it."""
+    """Return the commands that queue and run the experiments of docs/results.csv, and write that file."""
     commands = []
     for changes in RECIPES.values():
         words = "".join(f" -S {name}={str(value).lower()}" for name, value in changes.items())

@@ -27,11 +27,11 @@ dask.config.set(
         # A host that is silent for this long is considered lost, and its experiments run elsewhere.
         "distributed.scheduler.worker-ttl": "15s",
         "distributed.comm.timeouts.tcp": "20s",
-        # Experiments are not blamed for the death of a host.
+        # An experiment is given up only after this many hosts have died while running it: it is rarely the cause.
         "distributed.scheduler.allowed-failures": 20,
         # The expected duration before any experiment has finished, so that Dask spreads them evenly.
         "distributed.scheduler.default-task-durations": {"fleet": "60s"},
-        # The memory of a training is not in the worker's own process.
+        # An experiment's memory is not in the worker's own process.
         **{f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause", "terminate")},
     }
 )
@@ -53,10 +53,10 @@ async def serve_scheduler(host: str, port: int) -> int:
 
 
 def serve_worker(address: str, cores: int) -> int:
-    """Run experiments on this host until Ctrl-C; if the scheduler goes, wait until it is back.
+    """Run experiments on this host until Ctrl-C; if the scheduler stops, wait until it is back.
 
-    Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, has to leave, or finds
-    no scheduler for work.PATIENCE.
+    Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, can't run experiments
+    any longer, or has found no scheduler for work.PATIENCE seconds.
     """
     missing = remotes_missing()
     if drift := packages.drift(Path("requirements.lock").read_text()):
@@ -74,7 +74,7 @@ def serve_worker(address: str, cores: int) -> int:
 
 
 def visible(gpus: int) -> list[str]:
-    """Return the names of that many GPUs, as `CUDA_VISIBLE_DEVICES` has them."""
+    """Return the names of the first `gpus` GPUs, in the form that `CUDA_VISIBLE_DEVICES` takes."""
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     return names.split(",")[:gpus] if names else [str(number) for number in range(gpus)]
 
@@ -97,7 +97,7 @@ def _serve_gpus(address: str, names: list[str], cores: int) -> int:
 
 
 async def _serve(address: str, offered: dict[str, float]) -> None:
-    """Work for the scheduler until it goes, or until an experiment finds that this host can't go on."""
+    """Work for the scheduler until it stops, or until an experiment finds that this host can't run any more."""
     work.STOPPING.clear()
     worker = Worker(
         address,
@@ -120,7 +120,7 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
     except (OSError, RuntimeError):
         await asyncio.sleep(1)  # the scheduler stopped before the worker was ready
     finally:
-        # Whatever is running here will run elsewhere, and Dask would wait for it.
+        # Kill what is running here: it will be rerun elsewhere, and Dask would wait for it to finish.
         work.stop()
         await worker.close(timeout=5, executor_wait=False)
     if not work.LEFT:

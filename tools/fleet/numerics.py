@@ -42,7 +42,7 @@ def _fingerprint(device: str) -> str:
     from lenet.training import TrainConfig, fingerprint_of_training
 
     place = prepare(ComputeConfig.model_validate({"device": device, "threads": 1}))
-    # The fingerprint depends on the batch size alone; a fixed one lets hosts with other params agree.
+    # The batch size is the only param that affects the fingerprint. It is fixed, so that hosts with other params agree.
     train = params.check(pipeline.load(Path("params.yaml")), {"train": TrainConfig}, "params.yaml")["train"]
     train = train.model_copy(update={"batch_size": 64})
     both = fingerprint_of_evaluation(place) + fingerprint_of_training(train, place)

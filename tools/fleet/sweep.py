@@ -182,7 +182,7 @@ class Sweep:
                 time.sleep(5 if away else 0.5)
 
     def submit(self, client: Client, job: work.Job) -> "Future[work.Result]":
-        """Submit a job to the cluster; if another submitter has submitted it, too, it runs once."""
+        """Submit a job to the cluster. It runs only once, even if another submitter has submitted it, too."""
         threads = job.experiment.threads
         # If no host has as many cores as the experiment has threads, it gets all cores of the largest host.
         needed = {"gpu": 1} if job.device == "cuda" else {"cores": min(threads, self.largest or threads)}
@@ -190,7 +190,7 @@ class Sweep:
         return client.submit(work.run, job, key=key, resources=needed | {job.mark: 1}, retries=2)
 
     def collect(self, content: str, future: "Future[work.Result]") -> tuple[str, str] | None:
-        """Return the ref of a result, and where it ran, or "" if it was already done; or print why there is none."""
+        """Return the ref of the result and where it ran ("" if already done), or print why there is none."""
         name = self.jobs[content].experiment.name
         if future.status == "finished":
             result = future.result()

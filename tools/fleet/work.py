@@ -58,7 +58,7 @@ class Result:
     """The outcome of a job."""
 
     host: str
-    ref: str  # of the experiment's commit; none if it failed
+    ref: str  # of the experiment's commit; empty if it failed
     seconds: float
     log: str  # its output; empty if it was already done
 
@@ -70,7 +70,7 @@ class HostError(Exception):
 def run(job: Job) -> Result:
     """Run `job` in a Dask worker that was started in a clone, and return the outcome.
 
-    A failed training is a result, too: it would fail on any host.
+    A training run that fails is a result, too: it would fail on any host.
     """
     host, start, worker = socket.gethostname(), time.monotonic(), get_worker()
 
@@ -88,7 +88,7 @@ def run(job: Job) -> Result:
     except (HostError, OSError) as error:
         if not job.shared:
             raise  # this is the only host
-        say(f"leaves: {error}")
+        say(f"stopped, and the host leaves: {error}")
         LEFT.append(str(error))
         worker.loop.add_callback(worker.close_gracefully)
         raise Reschedule from None
@@ -156,7 +156,7 @@ class _Run:
     say: Callable[[str], None]
 
     def result(self) -> tuple[str, str]:
-        """Return the ref of the result, none if the experiment failed, and what it printed."""
+        """Return the ref of the result (empty if the experiment failed) and what the experiment printed."""
         experiment = self.job.experiment
         self._check_space()
         there = self._patiently("git", "ls-remote", "origin", f"refs/exps/*-{experiment.content}-*")
