@@ -8,8 +8,14 @@ export PATH := $(CURDIR)/$(VENV):$(PATH)
 ifneq ($(MNIST_MIRROR),)
 export MNIST_MIRROR := $(shell cd "$(MNIST_MIRROR)" 2>/dev/null && pwd || printf '%s' "$(MNIST_MIRROR)")
 endif
-INSTALL = @echo "installing $< into .venv (the first time takes minutes: PyTorch with CUDA is a 3 GB download)"; \
-	$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r
+# The packages go into .venv, and Python looks for them there.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONPATH PYTHONHOME
+define INSTALL
+@echo "installing $< into .venv (the first time takes minutes: PyTorch with CUDA is a 3 GB download)"
+$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+@$(VENV)/python -m stages.launch.packages $<
+@touch $@
+endef
 
 .PHONY: repro test verify bench gpu fleet lint docs lock
 
@@ -55,18 +61,16 @@ lock: .venv/dev ## pin the dependencies in pyproject.toml again
 		--constraint requirements.lock --constraint requirements-fleet.lock --output-file requirements-dev.lock
 
 .venv/runtime: requirements.lock | .venv/bin/python
-	$(INSTALL) $<
-	@touch $@
+	$(INSTALL)
 
 .venv/fleet: requirements-fleet.lock | .venv/bin/python
-	$(INSTALL) $<
-	@touch $@ .venv/runtime
+	$(INSTALL)
+	@touch .venv/runtime
 
 .venv/dev: requirements-dev.lock | .venv/bin/python
-	$(INSTALL) $<
-	@touch $@ .venv/runtime .venv/fleet
+	$(INSTALL)
+	@touch .venv/runtime .venv/fleet
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but \
-	$(PYTHON) is %d.%d: choose another, for example make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) tools/dev/supported.py
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -7,6 +7,8 @@ import re
 import pytest
 from conftest import ROOT, Project
 
+from tools.dev import supported
+
 PLACES = ["Makefile", ".ci/run", ".github/workflows/ci.yaml", *(path.name for path in ROOT.glob("*.md"))]
 PLACES += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
 
@@ -72,3 +74,23 @@ def test_checksums(tmp_path, tool):
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of the standard's own example
     printed = tool("dev.checksums", f"{tmp_path}/some-file", f"{tmp_path}/some-file.gz")
     assert printed == (0, f'    "some-file": (3, "{digest}"),\n' * 2, "")
+
+
+@pytest.mark.parametrize(
+    ("system", "python", "machine", "libc", "objection"),
+    [
+        ("linux", (3, 11, 0), "x86_64", ("glibc", "2.28"), None),
+        ("darwin", (3, 13, 0), "arm64", ("", ""), None),
+        ("linux", (3, 9, 1), "x86_64", ("glibc", "2.36"), "Python 3.11 or newer is needed, but this is 3.9: "),
+        ("darwin", (3, 13, 0), "x86_64", ("", ""), "PyTorch no longer supports Macs with Intel"),
+        ("linux", (3, 13, 0), "x86_64", ("", ""), "PyTorch needs glibc, which"),
+        ("linux", (3, 13, 0), "x86_64", ("glibc", "2.9"), "PyTorch needs glibc 2.28 or newer, but this is 2.9"),
+    ],
+)
+def test_a_machine_without_wheels(system, python, machine, libc, objection, monkeypatch):
+    monkeypatch.setattr(supported.sys, "platform", system)
+    monkeypatch.setattr(supported.sys, "version_info", python)
+    monkeypatch.setattr(supported.platform, "machine", lambda: machine)
+    monkeypatch.setattr(supported.platform, "libc_ver", lambda: libc)
+    assert (supported.objection() or "").startswith(objection or "")
+    assert (supported.objection() is None) == (objection is None)

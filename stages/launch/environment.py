@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import NoReturn
 
 # The user's variables that are passed to every stage (* matches any characters). The only others are those of
 # stages/launch/numerics.py.
 PASSED = [
-    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_MPS_*", "NVIDIA_*"),  # which hardware there is
     *("LANG", "LC_*", "TERM", "COLUMNS", "LINES"),
     "STAGES_PROCESSOR",  # overrides stages/launch/numerics.py
     "STAGES_STRICT",  # turns warnings of the guard into errors, as `make verify` and the tests do
@@ -46,7 +48,11 @@ def restart(stage: str, option: str) -> NoReturn:
 @contextmanager
 def scratch() -> Iterator[None]:
     """Give the stage an empty temporary folder, which is also matplotlib's, and remove it at the end."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp")) as folder:  # noqa: S108
+    place = os.environ.get("TMPDIR", "")
+    if not (place and Path(place).is_dir()):
+        place = "/tmp"  # noqa: S108
+    # Without `dir`, Python would try to write a file first, and hide the reason if it can't.
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         tempfile.tempdir = folder
         os.environ["MPLCONFIGDIR"] = folder  # matplotlib would otherwise read the user's configuration
         yield

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # Where Python, its packages and the operating system keep their files.
-SYSTEM = [sys.prefix, sys.base_prefix, *(f"/{name}" for name in ("proc", "sys", "dev", "etc", "usr", "lib", "lib64"))]
+PREFIXES = [place for prefix in (sys.prefix, sys.base_prefix) for place in (prefix, os.path.realpath(prefix))]
+SYSTEM = [*PREFIXES, *(f"/{name}" for name in ("proc", "sys", "dev", "etc", "usr", "lib", "lib64"))]
 
 
 def watch() -> set[str]:
