@@ -10,7 +10,6 @@ docs/many-machines.md says what each host needs, and what happens when one dies.
 
 import argparse
 import asyncio
-import os
 import re
 import signal
 import sys
@@ -26,11 +25,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    all_cores = len(os.sched_getaffinity(0))
     cores = argparse.ArgumentParser(add_help=False)
     how_many = "the number of this machine's cores to use (default: all)"
-    cores.add_argument("--cores", type=int, default=all_cores, metavar="N", help=how_many)
-    parser.set_defaults(address=None, cores=all_cores, port=0)
+    cores.add_argument("--cores", type=int, metavar="N", help=how_many)
+    parser.set_defaults(address=None, cores=None, port=0)
     commands = parser.add_subparsers(dest="command", required=True)
     submit = commands.add_parser("run", parents=[cores], help="run what `dvc exp run --queue` has queued")
     submit.add_argument("address", nargs="?", metavar="tcp://HOST:PORT", help="the scheduler (default: run here)")
@@ -42,7 +40,7 @@ def _options() -> argparse.Namespace:
     work = commands.add_parser("worker", parents=[cores], help="let this host run experiments")
     work.add_argument("address", metavar="tcp://HOST:PORT", help="of the scheduler")
     options = parser.parse_args()
-    if options.cores < 1:
+    if options.cores is not None and options.cores < 1:
         raise PipelineError(f"--cores is {options.cores}, but must be at least 1")
     if not 0 <= options.port < 2**16:  # Dask would choose another port
         raise PipelineError(f"--port is {options.port}, but must be between 0 (any free port) and {2**16 - 1}")
@@ -59,15 +57,18 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        from dask.system import CPU_COUNT
+
         from tools.fleet import cluster, sweep  # here, so that a missing package is reported in one line
     except ModuleNotFoundError as error:
         raise PipelineError(f"{error}: run make fleet") from None
+    cores = options.cores or CPU_COUNT
     try:
         if options.command == "run":
-            return sweep.run(options.address, options.cores, options.any_numerics)
+            return sweep.run(options.address, cores, options.any_numerics)
         if options.command == "scheduler":
             return asyncio.run(cluster.serve_scheduler(options.host, options.port))
-        return cluster.serve_worker(options.address, options.cores)
+        return cluster.serve_worker(options.address, cores)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -204,7 +204,7 @@ class Sweep:
             for line in result.log.rstrip().splitlines()[-LAST:]:
                 tqdm.write(f"    {line}")
         elif future.status == "error":
-            tqdm.write(f"{name}: could not be run on any host: {future.exception()}")
+            tqdm.write(f"{name}: could not be run on any host: {future.exception()!r}")
         else:
             raise PipelineError(GONE, status=1)
         self.outcomes[content] = "failed"
