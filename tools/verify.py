@@ -177,7 +177,7 @@ def _derive(stage: str, clone: Path, recorded: Record, files: dict[str, bytes], 
 
 def _check_state() -> None:
     """Raise PipelineError if there are uncommitted changes or the installed packages differ."""
-    if dirty := git("status", "--porcelain"):
+    if dirty := git("status", "--porcelain", "--", "."):
         paths = ", ".join(line[3:] for line in dirty.splitlines())
         raise PipelineError(f"only what is committed can be verified: commit or stash {paths}")
     if drift := packages.drift(Path("requirements.lock").read_text()):
@@ -217,12 +217,15 @@ def _cached_outputs(recorded: Record) -> dict[str, bytes]:
 
 def _contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
     """Describe each recorded metric that disagrees with the recorded table that it was computed from."""
+    params = pipeline.load(Path("params.yaml"))
     pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
     try:
         if curves := files.get(str(history.PATH)):
             last = tables.parse(curves, history.PATH, status=1).iloc[-1]
             pairs += [("train", name, last[f"train_{name}"], 0) for name in ("loss", "accuracy")]
-            pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in ("loss", "accuracy")]
+            # With label smoothing, the loss is another after calibration.
+            names = ["accuracy"] if params["train"].get("label_smoothing") else ["loss", "accuracy"]
+            pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in names]
         if data := files.get(str(predictions.PATH)):
             table = tables.parse(data, predictions.PATH, status=1)
             correct = (table["actual"] == table["predicted"]).to_numpy()
@@ -345,8 +348,9 @@ def _print_table(recorded: Record, found: Record, ran: list[str]) -> None:
 
 
 def _clone(path: Path) -> Path:
-    git("clone", "--quiet", ".", str(path))
-    return path
+    """Clone the repository into `path`, and return the project's folder in it, which may be a subfolder."""
+    git("clone", "--quiet", git("rev-parse", "--show-toplevel").strip(), str(path))
+    return path / git("rev-parse", "--show-prefix").strip()
 
 
 def _environment() -> dict[str, str]:
