@@ -1,5 +1,6 @@
 """The device, and the settings that make PyTorch deterministic."""
 
+import sys
 from typing import Annotated, Literal
 
 import torch
@@ -21,7 +22,7 @@ def prepare(config: ComputeConfig) -> torch.device:
 
     The last bits of results also depend on environment variables that libraries read when they are loaded: set them
     before importing PyTorch.
-    Raises PipelineError if the device is `cuda` but there is no GPU.
+    `auto` warns about a GPU that does not work. Raises PipelineError if the device is `cuda` and no GPU works.
     """
     # Training has threads of its own: lenet/parallel.py explains why.
     torch.set_num_threads(1)
@@ -34,6 +35,20 @@ def prepare(config: ComputeConfig) -> torch.device:
     torch.backends.cuda.matmul.fp32_precision = "ieee"
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
+    problem = _problem_of_gpu()
+    if problem and config.device == "cuda":
+        raise PipelineError(f"compute.device is cuda, but {problem}: use auto or cpu")
+    if problem:
+        print(f"warning: {problem}; using the CPU", file=sys.stderr)
+    return torch.device("cpu" if problem else "cuda")
+
+
+def _problem_of_gpu() -> str:
+    """Return why the GPU can't be used, or "": it may be too old for this PyTorch, full, or in use by others alone."""
     if not torch.cuda.is_available():
-        raise PipelineError("compute.device is cuda, but PyTorch finds no usable GPU here: use auto or cpu")
-    return torch.device("cuda")
+        return "PyTorch finds no GPU here"
+    try:
+        torch.ones(1, device="cuda").add(1).item()
+    except RuntimeError as error:
+        return f"the GPU does not work: {str(error).splitlines()[0]}"
+    return ""

@@ -18,8 +18,9 @@ from scipy.ndimage import binary_dilation, correlate, find_objects
 
 from lenet import evaluation
 from lenet.config import Config
-from lenet.data.dataset import CLASSES, ITEM
+from lenet.data.dataset import A_ITEM, CLASSES, ITEM
 from lenet.evaluation import Reliability, calibration_error, wilson
+from lenet.layers import Layer
 from lenet.palette import BLUE, ERROR_OPACITY, LOG_FLOOR, ORANGE, opacity
 
 # Blank paper, or 0, is light grey, so that the edges of an image show without a frame.
@@ -34,8 +35,11 @@ INCHES = 9  # the width of a figure
 SOBEL = {"Sobel x": np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])}
 SOBEL["Sobel y"] = SOBEL["Sobel x"].T
 
-# What a layer does, by the first letter of its name.
-KINDS = {"C": "convolution", "S": "max-pooling", "F": "fully connected"}
+MOST_KERNELS, MOST_MAPS, MAPS_IN_A_ROW = 6, 64, 16
+
+# Long names of classes need more room, and are slanted where they stand side by side.
+LONG_NAMES = max(map(len, CLASSES)) > 4
+SLANTED = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if LONG_NAMES else {}
 
 
 class PlotConfig(Config):
@@ -156,6 +160,8 @@ def confusion(predictions: pd.DataFrame) -> Figure:
         axis.set_ticks(range(classes + 1), [*CLASSES, "total"])
         axis.set_ticks(np.arange(classes) + 0.5, minor=True)
     axes.tick_params(which="both", length=0)
+    for label in axes.get_xticklabels():
+        label.set(**SLANTED)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.axhline(classes - 0.5, color="black", linewidth=0.8)
     axes.axvline(classes - 0.5, color="black", linewidth=0.8)
@@ -169,8 +175,8 @@ def misread(images: np.ndarray, predictions: pd.DataFrame, most: int) -> Figure:
     """
     wrong = evaluation.misread(predictions)
     shown = wrong.head(most)
-    columns, across, down = 8, 34, 46  # from one image to the next
-    figure, axes = _sheet(columns * across - 6, max(1, -(-len(shown) // columns)) * down - 4)
+    columns, across, down = (6, 46, 46) if LONG_NAMES else (8, 34, 46)  # from one image to the next
+    figure, axes = _sheet(columns * across - across + 28, max(1, -(-len(shown) // columns)) * down - 4)
     for place, row in enumerate(shown.itertuples()):
         left, top = place % columns * across, place // columns * down + 13
         _place(axes, images[row.Index], left, top, 28)
@@ -208,61 +214,74 @@ def calibration(bins: Reliability) -> Figure:
     return figure
 
 
-def filters(image: np.ndarray, c1: np.ndarray, maps: np.ndarray) -> Figure:
-    """Draw the kernels of layer C1 (`c1`, float 6×5×5), and below each its response to one `image` (uint8 28×28).
+def filters(image: np.ndarray, name: str, kernels: np.ndarray, maps: np.ndarray) -> Figure:
+    """Draw kernels of layer `name` (float C×H×W), and below each its response to one `image` (uint8 28×28).
 
-    `maps` are the responses before ReLU (float 6×28×28). The hand-designed Sobel kernels come first, for comparison.
+    `maps` are the responses before any activation (float C×H'×W'). The hand-designed Sobel kernels come first, for
+    comparison. Only the first kernels of many are drawn.
     """
     pairs = {name: (kernel, correlate(image.astype(float), kernel, mode="constant")) for name, kernel in SOBEL.items()}
-    pairs |= {f"C1 kernel {number}": pair for number, pair in enumerate(zip(c1, maps, strict=True))}
+    learned = list(zip(kernels, maps, strict=True))[:MOST_KERNELS]
+    pairs |= {f"{name} kernel {number}": pair for number, pair in enumerate(learned)}
     step = 34  # from one kernel to the next
-    figure, axes = _sheet(step * len(pairs) - 6, 80)
-    for number, (name, (kernel, response)) in enumerate(pairs.items()):
+    figure, axes = _sheet(step * (len(SOBEL) + MOST_KERNELS) - 6, 80)
+    for number, (title, (kernel, response)) in enumerate(pairs.items()):
         left, cell = number * step, 28 / len(kernel)
-        _write(axes, left + 14, 4, name)
+        _write(axes, left + 14, 4, title)
         _place(axes, kernel, left, 8, 28)
         _place(axes, response, left, 38, 28)
-        for (row, column), value in np.ndenumerate(kernel if name in SOBEL else np.empty((0, 0))):
+        for (row, column), value in np.ndenumerate(kernel if title in SOBEL else np.empty((0, 0))):
             _write(axes, left + cell * (column + 0.5), 8 + cell * (row + 0.5), f"{value:g}")
-    words = "Responses before ReLU: orange is negative, grey is 0, blue is positive. Each panel has its own scale."
+    words = "Responses: orange is negative, grey is 0, blue is positive. Each panel has its own scale."
     _write(axes, 0, 71, words, ha="left")
-    words = "A kernel whose weights are mostly negative responds to blank paper, which is negative once standardised."
-    _write(axes, 0, 76, words, ha="left")
-    axes.set_title(f"Sobel's hand-designed kernels and the learned kernels of C1, with their responses to a {ITEM}")
+    if learned:
+        words = "A kernel of mostly negative weights responds to blank paper, which is negative once standardised."
+        _write(axes, 0, 76, words, ha="left")
+    which = f" and learned kernels of {name}" if learned else ""
+    axes.set_title(f"Sobel's hand-designed kernels{which}, with their responses to {A_ITEM}")
     return figure
 
 
-def feature_maps(image: np.ndarray, layers: dict[str, np.ndarray], probabilities: np.ndarray) -> Figure:
-    """Draw the activations of each layer for one `image` (uint8 28×28), and the prediction.
+def feature_maps(image: np.ndarray, layers: list[Layer], probabilities: np.ndarray) -> Figure:
+    """Draw the output of each of `layers` for one `image` (uint8 28×28), and the prediction in place of the last one's.
 
-    `layers` maps names to activations after ReLU (float maps×height×width, or float N for N units), `probabilities`
-    (float 10) are those of the classes.
+    `probabilities` (float N) are those of the classes. Layers whose outputs are neither maps nor units are left out.
     """
     edge, width, gap, bar = 80, 240, 8, 26  # the names are to the left of the edge
-    rows = [("input image\n28×28 pixels", image[None], 0, 28, 28)]
-    for name, values in layers.items():
-        words = f"{name}: {KINDS[name[0]]}\n"
-        if values.ndim == 3:  # maps, in a row with room for eight or more
+    rows = [("input image\n28×28 pixels", image[None], 30, 28, 28)]  # with the step, the width and the height of a map
+    for layer in layers[:-1]:
+        if layer.output is None:
+            continue
+        values = layer.output.numpy()
+        words = f"{layer.name}: {layer.kind}\n"
+        if values.ndim == 3:
             words += "{} maps of {}×{}".format(*values.shape)
-            step = width // max(8, len(values))
-            rows.append((words, values, step, step * 14 // 15, step * 14 // 15))
+            step = width // min(MAPS_IN_A_ROW, max(8, len(values)))
+            rows.append((words, values[:MOST_MAPS], step, step * 14 // 15, step * 14 // 15))
         else:  # units, in a strip
-            rows.append((words + f"{len(values)} units", np.tile(values, (1, 4, 1)), 0, 2 * len(values), 8))
-    figure, axes = _sheet(edge + width, sum(height + gap for *_, height in rows) + bar + 11)
+            words += f"{len(values)} units"
+            rows.append((words, np.tile(values, (1, 4, 1)), width, min(width, 2 * len(values)), 8))
+    lines = [-(-len(maps) // MAPS_IN_A_ROW) for _, maps, *_ in rows]
+    heights = [(n - 1) * step + down for n, (_, _, step, _, down) in zip(lines, rows, strict=True)]
+    figure, axes = _sheet(edge + width, sum(heights) + gap * len(rows) + bar + (40 if LONG_NAMES else 11))
     top = 0
-    for words, maps, step, across, down in rows:
-        _write(axes, edge - 4, top + down / 2, words, ha="right")
+    for height, (words, maps, step, across, _) in zip(heights, rows, strict=True):
+        _write(axes, edge - 4, top + height / 2, words, ha="right")
         for number, shown in enumerate(maps):
-            _place(axes, shown, edge + number * step, top, across)
-        top += down + gap
-    _write(axes, edge - 4, top + 4 + bar / 2, f"F7: {KINDS['F']}\n{len(CLASSES)} units, softmax", ha="right")
+            line, column = divmod(number, MAPS_IN_A_ROW)
+            _place(axes, shown, edge + column * step, top + line * step, across)
+        top += height + gap
+    last = layers[-1]
+    words = f"{last.name}: {last.kind}\n{len(CLASSES)} units, softmax"
+    _write(axes, edge - 4, top + 4 + bar / 2, words, ha="right")
     _probabilities(axes, probabilities, edge, width, top + 4, bar)
     words = (
         "Each layer takes the one above it as its input.\n"
-        "Grey is 0 and blue is positive, on a separate scale for each map."
+        "Orange is negative, grey is 0, blue is positive.\n"
+        "Each map has its own scale."
     )
     _write(axes, edge + 36, 14, words, ha="left", linespacing=1.4)
-    axes.set_title(f"The activations of each layer for one {ITEM}")
+    axes.set_title(f"The output of each layer for one {ITEM}")
     return figure
 
 
@@ -274,7 +293,7 @@ def _probabilities(axes: Axes, probabilities: np.ndarray, left: float, width: fl
     axes.hlines(base, left, left + width, color="black", linewidth=0.8)
     for place, name, probability in zip(places, CLASSES, probabilities, strict=True):
         _write(axes, place, base - height * probability - 1, f"{probability:.1%}", va="bottom", size=9)
-        _write(axes, place, base + 1, name, va="top")
+        _write(axes, place, base + (8 if LONG_NAMES else 1), name, **{"va": "top"} | SLANTED)
 
 
 def _figure(height: float, width: float = INCHES) -> Figure:

@@ -1,8 +1,8 @@
-"""Convert a picture of a digit to 28×28 pixels like MNIST's.
+"""Convert a picture to 28×28 pixels like those of the data set.
 
-The ink is scaled so that its longer side has 20 pixels, and moved by whole pixels so that its centre of mass is at
-(14, 14), counted from 0. LeCun et al. (1998, section III.A) describe this for MNIST, and its images show the details.
-lenet/report/ink.js does the same with drawings on the report's page.
+For MNIST, the ink is scaled so that its longer side has 20 pixels, and moved by whole pixels so that its centre of mass
+is at (14, 14), counted from 0. LeCun et al. (1998, section III.A) describe this for MNIST, and its images show the
+details. lenet/report/ink.js does the same with drawings on the report's page.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
+from lenet.data import dataset
 from lenet.errors import PipelineError
 
 # Before the ink is detected, larger pictures are reduced so that their longer side has this many pixels.
@@ -20,6 +21,24 @@ _SIDE = 400
 _CONTRAST = 0.12
 # Pieces of ink smaller than this fraction of the largest one are specks, and removed.
 _SPECK = 0.05
+
+
+def convert(grey: np.ndarray) -> np.ndarray:
+    """Return the picture `grey` (uint8 H×W, 0: black) as 28×28 pixels, uint8, as the data set has it.
+
+    Raises PipelineError if it should show ink and there is none.
+    """
+    return like_mnist(grey) if dataset.LIKE_MNIST else _resized(grey)
+
+
+def _resized(grey: np.ndarray) -> np.ndarray:
+    """Return the whole picture as 28×28 pixels, with 0 for its background, the colour of most of its border."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    image = _resize((255 - grey if np.median(border) > 127 else grey) / 255, 28)
+    top, left = ((28 - length) // 2 for length in image.shape)
+    page = np.zeros((28, 28))
+    page[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return (255 * page).round().astype(np.uint8)
 
 
 def like_mnist(grey: np.ndarray) -> np.ndarray:

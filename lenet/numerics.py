@@ -6,12 +6,13 @@ hash of the results for fixed inputs, identifies the numerics.
 
 import hashlib
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lenet.data.dataset import CLASSES
+from lenet.errors import PipelineError
 from lenet.metrics import cross_entropy
 from lenet.model import LeNet5, predict
 
@@ -34,13 +35,6 @@ def machine(device: torch.device) -> dict[str, str]:
     return {"device": name, "torch": torch.__version__, "python": python}
 
 
-def fixed_model(device: torch.device) -> LeNet5:
-    """Return an untrained LeNet-5 with fixed weights, without changing the state of PyTorch's random generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return LeNet5(0.1307, 0.3081).to(device)
-
-
 def fixed_images(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return `n` fixed images of noise, uint8 n×1×28×28, and fixed labels, int64 n."""
     generator = torch.Generator().manual_seed(0)
@@ -48,8 +42,43 @@ def fixed_images(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return images.to(device), (torch.arange(n) % len(CLASSES)).to(device)
 
 
+def same_twice(compute: Callable[[], str], what: str) -> str:
+    """Return the fingerprint that `compute` gives; raise PipelineError (status 1) if it gives another the next time."""
+    first, second = compute(), compute()
+    if first != second:
+        raise PipelineError(
+            f"{what} is not deterministic: the same computation gave {first}, and then {second}; look for what the "
+            "model or the training step shares between threads, or draws from a generator without a seed",
+            status=1,
+        )
+    return first
+
+
 def fingerprint_of_evaluation(device: torch.device) -> str:
-    """Return the fingerprint of `predict` and `cross_entropy` on `device`."""
+    """Return the fingerprint of `predict` and `cross_entropy` on `device`.
+
+    Raises PipelineError (status 1) if two evaluations differ.
+    """
     images, labels = fixed_images(1003, device)  # two full batches and a short one
-    logits = predict(fixed_model(device), images)
-    return fingerprint([logits, logits.double().softmax(1), torch.tensor(cross_entropy(logits, labels))])
+
+    def once() -> str:
+        logits = predict(_fixed_model(device), images)
+        return fingerprint([logits, logits.double().softmax(1), torch.tensor(cross_entropy(logits, labels))])
+
+    return same_twice(once, "evaluation")
+
+
+def fingerprint_of_machine(device: torch.device) -> str:
+    """Return the fingerprint of the model's logits and gradient on `device`, which depends on no param."""
+    images, labels = fixed_images(64, device)
+    model = _fixed_model(device)
+    logits = model(images)
+    gradient = torch.autograd.grad(nn.functional.cross_entropy(logits, labels), list(model.parameters()))
+    return fingerprint([logits, *gradient])
+
+
+def _fixed_model(device: torch.device) -> LeNet5:
+    """Return an untrained LeNet-5 with fixed weights, without changing the state of PyTorch's random generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LeNet5(0.1307, 0.3081).to(device).eval()

@@ -19,9 +19,16 @@ class Steps:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, images: Tensor, labels: Tensor, threads: int = 1
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        images: Tensor,
+        labels: Tensor,
+        label_smoothing: float = 0,
+        threads: int = 1,
     ) -> None:
         self.model, self.optimizer, self.images, self.labels = model, optimizer, images, labels
+        self.label_smoothing = label_smoothing
         self.pixels = coordinates(images.shape[-1]).to(images.device)
         self.threads = Threads(threads, images.device)
 
@@ -45,9 +52,9 @@ class Steps:
         if warps is not None:
             images = distort(images, warps, self.pixels)
         logits = self.model(images)
-        loss = F.cross_entropy(logits, self.labels[index], reduction="sum") / batch_size
+        loss = F.cross_entropy(logits, self.labels[index], reduction="sum", label_smoothing=self.label_smoothing)
         weights = self.optimizer.weights
-        gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
+        gradients = torch.autograd.grad(loss / batch_size, weights, materialize_grads=True)
         return logits.detach(), [_laid_out_as(weight, g) for weight, g in zip(weights, gradients, strict=True)]
 
 

@@ -1,7 +1,9 @@
 """Training: the learning rate schedule and the training loop; the step itself is in lenet/steps.py."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import repeat
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -15,9 +17,9 @@ from lenet.config import Config
 from lenet.cuda_graph import CapturedSteps
 from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
-from lenet.metrics import accuracy, cross_entropy
-from lenet.model import predict
-from lenet.numerics import fingerprint, fixed_images, fixed_model
+from lenet.metrics import accuracy, cross_entropy, temperature
+from lenet.model import LeNet5, predict
+from lenet.numerics import fingerprint, fixed_images, same_twice
 from lenet.optimizers import Optimizer
 from lenet.steps import Steps
 
@@ -32,6 +34,8 @@ class TrainConfig(Config):
     epochs: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=60_000)]
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"]
+    init: Literal["kaiming", "pytorch"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     lr: Annotated[float, Field(gt=0, le=100)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
@@ -82,7 +86,8 @@ def new_step(model: nn.Module, images: Tensor, labels: Tensor, config: TrainConf
     """Return a callable that trains `model` in place, one step per call, using CUDA graphs on a GPU."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = Optimizer(weights, config.optimizer, config.momentum, config.weight_decay)
-    steps = Steps(model, optimizer, images, labels, threads)
+    threads = 1 if threads > 1 and state_changes(model, images) else threads
+    steps = Steps(model, optimizer, images, labels, config.label_smoothing, threads)
     return CapturedSteps(steps) if images.is_cuda else steps
 
 
@@ -98,8 +103,9 @@ def fit(
     """Train `model` in place on `images` (uint8 N×1×28×28) and `labels` (int64 N); yield an `Epoch` after each epoch.
 
     All tensors are on one device, and nothing is copied from or to a GPU within an epoch. Random numbers are drawn on
-    the CPU, so that a seed gives the same numbers on every device. The last bits depend on `threads` (on a CPU). Raises
-    PipelineError if a batch is larger than the training set, or (status 1) after an epoch with a non-finite loss.
+    the CPU, so that a seed gives the same numbers on every device. The last bits depend on `threads` (on a CPU); one
+    thread is used if `state_changes`. Raises PipelineError if a batch is larger than the training set, or (status 1)
+    after an epoch with a non-finite loss.
     """
     size = config.batch_size
     _check_batch_size(size, len(images))
@@ -177,24 +183,51 @@ def _diverged(when: str, step: int, loss: float, config: TrainConfig) -> Pipelin
     )
 
 
-def fingerprint_of_training(config: TrainConfig, device: torch.device, threads: int = 1) -> str:
-    """Return the fingerprint of training on `device`: of two steps on fixed images, in the batch size of `config`.
+def calibrate(model: LeNet5, images: Tensor, labels: Tensor, threads: int = 1) -> float:
+    """Divide the logits of `model` by the temperature that is best for these images; return it.
 
-    All other params are fixed below, so that a different learning rate or seed does not change the fingerprint.
+    It undoes what label smoothing does to the confidences: no prediction changes, and none has to be undone elsewhere.
     """
-    distortions = {"rotation": 10, "shift": 2, "scale": 0.1, "shear": 0.1}
-    fixed = {
-        "seed": 0,
-        "epochs": 1,
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "momentum": 0.9,
-        "weight_decay": 0.001,
-        "schedule": "linear",
-        "warmup": 0.5,
-        "augment": config.augment.model_copy(update=distortions),
-    }
-    model = fixed_model(device)
-    images, labels = fixed_images(2 * config.batch_size, device)
-    list(fit(model, images, labels, images[:0], labels[:0], config.model_copy(update=fixed), threads))
-    return fingerprint(model.state_dict().values())
+    best = temperature(predict(model, images, threads), labels)
+    model.divide_logits(best)
+    return best
+
+
+def state_changes(model: nn.Module, images: Tensor) -> str:
+    """Return what the forward pass of `model` in training does besides computing logits, or "" if nothing.
+
+    If it draws random numbers (dropout) or changes buffers (batch normalisation), parts of a batch can't be computed
+    side by side: which of them comes first would change the result. `images` (uint8 N×1×28×28) has two or more.
+    """
+    trial = copy.deepcopy(model).train()
+    before = [buffer.clone() for buffer in trial.buffers()]
+    with torch.random.fork_rng([images.device] if images.is_cuda else []), torch.no_grad():
+        generator = torch.cuda.get_rng_state if images.is_cuda else torch.get_rng_state
+        state = generator()
+        trial(images[:2])
+        if not torch.equal(state, generator()):
+            return "draws random numbers"
+    changed = any(not torch.equal(*pair) for pair in zip(before, trial.buffers(), strict=True))
+    return "changes its buffers" if changed else ""
+
+
+def fingerprint_of_training(config: TrainConfig, device: torch.device, threads: int = 1) -> str:
+    """Return the fingerprint of training on `device`: of two steps with `config`, but seed 0, on fixed images.
+
+    So a record of another seed has the same fingerprint, but other bytes, and is found out. Raises PipelineError
+    (status 1) if two such trainings differ.
+    """
+    config = config.model_copy(update={"seed": 0, "epochs": 1})
+
+    def once() -> str:
+        images, labels = fixed_images(2 * config.batch_size, device)
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            model = LeNet5(0.1307, 0.3081, config.init).to(device)
+            with suppress(PipelineError):  # a learning rate that is too high for noise may be right for digits
+                list(fit(model, images, labels, images[:0], labels[:0], config, threads))
+        if config.label_smoothing:
+            calibrate(model, images, labels, threads)
+        return fingerprint(model.state_dict().values())
+
+    return same_twice(once, f"training with compute.threads {threads}")

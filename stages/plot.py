@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from lenet import figures
 from lenet.errors import PipelineError
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
+from lenet.layers import layers
 from stages.artifacts import files, history, mnist, model, predictions
 from stages.launch.errors import not_a_script
 
@@ -25,9 +28,12 @@ def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
     bins = reliability(predicted["confidence"].to_numpy(), correct.to_numpy(), evaluate)
     lenet5 = model.read()
     image = torch.tensor(digit)[None, None]
-    layers = {name: values[0].numpy() for name, values in lenet5.activations(image).items()}
-    probabilities = torch.tensor(layers.pop("F7")).softmax(0).numpy()
-    edges = lenet5.C1(lenet5.standardise(image))[0].numpy()
+    found = layers(lenet5, torch.tensor(digit))
+    probabilities = lenet5(image)[0].softmax(0).numpy()
+    name, first = found[0].modules[0]
+    kernels = responses = np.empty((0, 1, 1))
+    if isinstance(first, nn.Conv2d) and first.in_channels == 1:
+        kernels, responses = first.weight[:, 0].numpy(), first(lenet5.standardise(image))[0].numpy()
 
     drawn = {
         Path("metrics/samples.png"): figures.samples(train.images, train.labels, test.labels),
@@ -36,8 +42,8 @@ def main(evaluate: EvaluateConfig, plot: PlotConfig) -> None:
         Path("metrics/confusion.png"): figures.confusion(predicted),
         Path("metrics/misread.png"): figures.misread(test.images, predicted, plot.misread),
         Path("metrics/calibration.png"): figures.calibration(bins),
-        Path("metrics/filters.png"): figures.filters(digit, lenet5.C1.weight[:, 0].numpy(), edges),
-        Path("metrics/feature_maps.png"): figures.feature_maps(digit, layers, probabilities),
+        Path("metrics/filters.png"): figures.filters(digit, name, kernels, responses),
+        Path("metrics/feature_maps.png"): figures.feature_maps(digit, found, probabilities),
     }
     for path, figure in drawn.items():
         files.write(path, figures.png(figure, plot))

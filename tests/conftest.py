@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 PIPELINE = pipeline.read(ROOT)
 STAGES = list(PIPELINE)
 PARAMS = pipeline.load(ROOT / "params.yaml")
+LR = f"\n  lr: {PARAMS['train']['lr']} "  # as params.yaml has it
 TRACKED = [
     *("lenet", "stages", "tools", "params.yaml", "dvc.yaml", "requirements.lock"),
     *(".dvc/config", ".dvc/plots", ".dvc/plots.html", ".dvcignore", ".gitignore"),

@@ -2,11 +2,16 @@
 const seen = {errors: []};
 window.addEventListener("error", event => seen.errors.push(event.message));
 
-const images = decode(wanted.images);
+const images = decode(wanted.images), logitsOf = pixels => activations(tensors, chain, pixels).at(-1).values;
 seen.logits = [];
-for (let at = 0; at < images.length; at += 784) seen.logits.push(Array.from(activations(model, images.subarray(at, at + 784)).F7));
-seen.read = wanted.strokes.map(strokes => activations(model, rasterise(strokes)).F7)
+for (let at = 0; at < images.length; at += 784) seen.logits.push(Array.from(logitsOf(images.subarray(at, at + 784))));
+seen.networks = wanted.networks.map(({model, layers}) => {
+  const own = readModel(decode(model)), operations = layers.map(layer => layer[2]);
+  return Array.from({length: images.length / 784}, (_, i) => Array.from(activations(own, operations, images.subarray(784 * i, 784 * i + 784)).at(-1).values));
+});
+seen.read = wanted.strokes.map(strokes => logitsOf(rasterise(strokes)))
   .map(logits => logits.indexOf(Math.max(...logits)));
+seen.asDrawn = Array.from(rasterise([[[0.25, 0.25], [0.25, 0.75]]], false));
 seen.softmax = softmax(new Float32Array([1000, 1001, 999]));
 
 const pixels = context => Array.from(context.getImageData(0, 0, context.canvas.width, context.canvas.height).data);

@@ -5,6 +5,7 @@ from conftest import configured
 from torch import nn
 
 from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability, scores, wilson
+from lenet.metrics import cross_entropy, temperature
 from lenet.model import predict
 
 
@@ -27,6 +28,25 @@ def test_calibration():
     assert calibration_error(bins) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.1)
     whole = reliability(confidence, correct, configured(EvaluateConfig, "evaluate", calibration_bins=1))
     assert calibration_error(whole) == pytest.approx(abs(4 / 6 - 5 / 6))
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+def test_temperature(scale):
+    """It is found again where the labels are drawn from the probabilities at a known temperature."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(20_000, 10, generator=generator)
+    labels = (scale * logits).softmax(1).multinomial(1, generator=generator).squeeze(1)
+    found = temperature(logits, labels)
+    assert found == pytest.approx(1 / scale, rel=0.03)
+    assert found == round(found, 3)
+    loss = cross_entropy(logits / found, labels)
+    assert loss < min(cross_entropy(logits / (found * by), labels) for by in (0.97, 1.03))
+
+
+def test_temperature_is_bounded():
+    logits = torch.eye(10)
+    assert temperature(logits, logits.argmax(1)) == 0.1  # all correct: the higher the confidence, the lower the loss
+    assert temperature(logits, logits.argmin(1)) == 10
 
 
 def test_wilson():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PIPELINE, STAGES, Project, copy
+from conftest import LR, PIPELINE, STAGES, Project, copy
 
 from lenet.errors import PipelineError
 from stages.launch import guard, params
@@ -58,7 +58,7 @@ FOLD = edited(b"fold: 0", b"fold: 5")  # in a section that evaluate reads second
 @pytest.mark.parametrize(
     ("stage", "path", "change", "message"),
     [
-        ("train", "params.yaml", CUDA, "compute.device is cuda, but PyTorch finds no usable GPU here: use "),
+        ("train", "params.yaml", CUDA, "compute.device is cuda, but PyTorch finds no GPU here: use "),
         ("train", "params.yaml", BATCH, "train.batch_size is 161, but training has 160 images: set it to 160 or less"),
         ("plot", "params.yaml", DIGIT, "plot.digit is 100, but there are only 100 test images"),
         (
@@ -92,10 +92,10 @@ def test_a_stage_refuses_what_makes_no_sense(stage, path, change, message, proje
 
 
 def test_divergence_leaves_no_model(project: Project):
-    project.edit("params.yaml", " lr: 0.1", " lr: 100")
+    project.edit("params.yaml", LR, "\n  lr: 100 ")
     printed = project.refuse("dvc", "repro", status=255)
     assert re.search(r"^error: training diverged: the loss of step \d+ is (nan|inf); train\.lr is 100", printed, re.M)
-    assert not any((project.root / "models").glob("lenet5*"))
+    assert not any((project.root / MODEL).parent.glob(f"*{Path(MODEL).stem}*"))
     project.run("git", "checkout", "--quiet", ".")
     assert project.repro() == []  # the run cache has it
 

@@ -5,6 +5,7 @@ import fakes
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT, configured
 from matplotlib.image import imread
 
@@ -12,6 +13,7 @@ from lenet import figures
 from lenet.data.dataset import CLASSES, ITEM
 from lenet.evaluation import EvaluateConfig, reliability
 from lenet.figures import PlotConfig
+from lenet.layers import Layer
 from lenet.palette import BLUE, LOG_FLOOR, ORANGE
 
 CONFIG = configured(PlotConfig, "plot", dpi=100)
@@ -26,8 +28,15 @@ PERFECT = HISTORY.assign(train_accuracy=1.0, val_accuracy=1.0)
 BINS = reliability(
     np.linspace(0.2, 1, 100), np.arange(100) % 10 > 3, configured(EvaluateConfig, "evaluate", calibration_bins=15)
 )
-EMPTY = {"C1": np.zeros((6, 28, 28))}
-LAYERS = {"C1": np.ones((6, 28, 28)), "C3": np.arange(1600.0).reshape(16, 10, 10), "F6": np.arange(84.0)}
+RESPONSES = np.ones((6, 28, 28))
+LAST = Layer("F7", [], "fully connected", torch.zeros(10))
+LAYERS = [
+    Layer("C1", [], "convolution", torch.ones(6, 28, 28)),
+    Layer("C3", [], "convolution, ReLU", torch.arange(4000.0).reshape(40, 10, 10)),
+    Layer("attention", [], "Attention", None),
+    Layer("F6", [], "fully connected, ReLU", torch.arange(300.0)),
+    LAST,
+]
 PROBABILITIES = np.array([0.91, *9 * [0.01]])
 KERNELS = np.linspace(-1, 2, 150).reshape(6, 5, 5)
 
@@ -47,9 +56,10 @@ FIGURES = {
     "tensor": lambda: figures.tensor(IMAGES[3], 3, index=3),
     "calibration": lambda: figures.calibration(BINS),
     "learning curves of high losses": lambda: figures.learning_curves(HISTORY.assign(train_loss=[1e6, 1e5])),
-    "filters": lambda: figures.filters(IMAGES[3], KERNELS, LAYERS["C1"]),
+    "filters": lambda: figures.filters(IMAGES[3], "C1", KERNELS, RESPONSES),
+    "filters without kernels": lambda: figures.filters(IMAGES[3], "F1", KERNELS[:0], RESPONSES[:0]),
     "feature maps": lambda: figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES),
-    "feature maps of an empty image": lambda: figures.feature_maps(0 * IMAGES[3], EMPTY, PROBABILITIES),
+    "feature maps of an empty image": lambda: figures.feature_maps(0 * IMAGES[3], [LAST, LAST], PROBABILITIES),
     "confusion": lambda: figures.confusion(predictions(5)),
     "confusion without errors": lambda: figures.confusion(predictions(0)),
     "misread": lambda: figures.misread(IMAGES, predictions(50), 40),
@@ -137,7 +147,8 @@ def test_learning_curves_show_every_epoch():
 def test_filters_stand_above_their_maps_and_find_an_edge():
     image = np.zeros((28, 28), np.uint8)
     image[:, 14:] = 100  # an edge that only Sobel's x kernel answers to, with 4 times its height
-    axes = figures.filters(image, KERNELS, LAYERS["C1"]).axes[0]
+    axes = figures.filters(image, "C1", np.tile(KERNELS, (2, 1, 1)), np.tile(RESPONSES, (2, 1, 1))).axes[0]
+    assert len(axes.images) == 2 * (2 + 6)
     x, y = (axes.images[place].get_array()[1:-1, 1:-1] for place in (1, 3))
     assert x.max() == 400
     assert y.max() == 0
@@ -149,13 +160,14 @@ def test_filters_stand_above_their_maps_and_find_an_edge():
 def test_feature_maps_give_the_shapes_and_the_answer():
     axes = figures.feature_maps(IMAGES[3], LAYERS, PROBABILITIES).axes[0]
     words = [text.get_text() for text in axes.texts]
-    assert words[1:4] == [
+    assert words[1:5] == [
         "C1: convolution\n6 maps of 28×28",
-        "C3: convolution\n16 maps of 10×10",
-        "F6: fully connected\n84 units",
+        "C3: convolution, ReLU\n40 maps of 10×10",
+        "F6: fully connected, ReLU\n300 units",
+        "F7: fully connected\n10 units, softmax",
     ]
-    assert len(axes.images) == 1 + 6 + 16 + 1
-    assert len({image.get_extent()[3] for image in axes.images}) == 1 + 3  # a layer keeps to one row
+    assert len(axes.images) == 1 + 6 + 40 + 1
+    assert len({image.get_extent()[3] for image in axes.images}) == 1 + 1 + 3 + 1  # 40 maps need three rows
     assert max(image.get_extent()[1] for image in axes.images) <= axes.get_xlim()[1]
     assert words[5:9] == ["91.0%", CLASSES[0], "1.0%", CLASSES[1]]
     lengths = [abs(bar.get_height()) for bar in axes.patches]

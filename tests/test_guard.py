@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PIPELINE, Project, wait_for
+from conftest import LR, PIPELINE, Project, wait_for
 
 from lenet.errors import PipelineError
 from stages.launch import numerics, reads
@@ -21,7 +21,7 @@ def edit(project: Project, path: str) -> None:
     file = project.root / path
     text = file.read_text()
     file.unlink()  # what DVC keeps in its cache is read-only
-    file.write_text(text.replace("lr: 0.1", "lr: 0.01") + "\n")
+    file.write_text(text.replace(LR, "\n  lr: 0.01 ") + "\n")
 
 
 def while_running(moment: str, project: Project, *command: str, edit: Callable[[], None]) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from conftest import PARAMS, PIPELINE, ROOT, STAGES, Project, wait_for
 from lenet.errors import PipelineError
 from stages import train
 from stages.launch import environment as launcher
-from stages.launch import guard, numerics, params, pipeline, yaml12
+from stages.launch import guard, numerics, packages, params, pipeline, yaml12
 
 PRINT = """import os
 def main() -> None:
@@ -84,9 +84,9 @@ TAKES = "python -m stages takes one of " + ", ".join(sorted(STAGES))
         (["trian"], {}, [f"{TAKES}, not 'trian'"]),
         (["stats", "plot"], {}, [f"{TAKES}, not 'stats plot'"]),
         (
-            ["export"],
-            {"stages/export.py": PRINT},
-            [f"dvc.yaml has no stage export: add it (it has {', '.join(STAGES)})"],
+            ["unlisted"],
+            {"stages/unlisted.py": PRINT},
+            [f"dvc.yaml has no stage unlisted: add it (it has {', '.join(STAGES)})"],
         ),
         (["stats"], {"dvc.yaml": "- 1"}, ["dvc.yaml does not describe a pipeline: "]),
         (["stats"], {"stages/stats.py": ""}, ["stages/stats.py has no function main"]),
@@ -153,6 +153,31 @@ def test_other_packages_than_those_of_the_lock_file_are_named(standin: Project):
         r"numpy \S+ instead of 9\S+; make repro installs them\n",
         standin.run("python", "-m", "stages", "stats", STAGES_STRICT=""),
     )
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [
+        ({"torch": "2.14.1", "nvidia-nvtx": "13.0.85"}, []),
+        ({"torch": "2.14.1+cpu"}, []),  # this build has no CUDA
+        ({"torch": "2.14.1+cu130"}, ["nvidia-nvtx is missing instead of 13.0.85"]),
+        ({"torch": "2.14.0+cpu"}, ["torch 2.14.0+cpu instead of 2.14.1"]),
+    ],
+)
+def test_a_build_of_a_version_is_that_version(installed, found, monkeypatch):
+    monkeypatch.setattr(packages, "_version", lambda name: installed.get(name, ""))
+    assert packages.drift("torch==2.14.1 \\\n    --hash=sha256:0\nnvidia-nvtx==13.0.85\n") == found
+
+
+def test_a_temporary_folder_that_does_not_exist(standin: Project):
+    standin.run("python", "-m", "stages", "stats", TMPDIR="/no/such/folder")
+
+
+@pytest.mark.slow
+def test_a_link_to_the_packages(project: Project, tmp_path):
+    """Matplotlib opens its fonts where the link leads."""
+    (tmp_path / "venv").symlink_to(sys.prefix)
+    project.run(str(tmp_path / "venv/bin/python"), "-m", "stages", "plot")
 
 
 def test_importing_changes_nothing():

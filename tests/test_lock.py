@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from conftest import PIPELINE, ROOT, STAGES, Project
+from conftest import LR, PIPELINE, ROOT, STAGES, Project
 
 from stages.launch import yaml12
 from stages.launch.pipeline import affected
@@ -56,7 +56,7 @@ TAMPERINGS = {
         [f"{stage}: its dep requirements.lock is " for stage in affected(PIPELINE, "requirements.lock")],
     ),
     "a param edited": (
-        edit("params.yaml", "lr: 0.1", "lr: 0.06"),
+        edit("params.yaml", LR, "\n  lr: 0.06 "),
         [f"{stage}: its params section train differs from the one in dvc.lock" for stage in ("train", "report")],
     ),
     "a section removed": (

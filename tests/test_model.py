@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lenet.errors import PipelineError
+from lenet.layers import layers
 from lenet.model import LeNet5, from_bytes, to_bytes
 
 LEAVING = "this test is about LeNet-5 alone: delete it when you leave LeNet-5"
@@ -25,21 +26,22 @@ def images() -> torch.Tensor:
 
 def test_parameters_layer_by_layer(model):
     counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in model.named_children()}
+    counts = {name: count for name, count in counts.items() if count}
     assert counts == {"C1": 156, "C3": 2_416, "C5": 48_120, "F6": 10_164, "F7": 850}, LEAVING
     assert sum(counts.values()) == 61_706, LEAVING
 
 
 def test_shapes_layer_by_layer(model, images):
-    shapes = {name: tuple(output.shape[1:]) for name, output in model.activations(images).items()}
-    assert shapes == {
-        "C1": (6, 28, 28),
-        "S2": (6, 14, 14),
-        "C3": (16, 10, 10),
-        "S4": (16, 5, 5),
-        "C5": (120,),
-        "F6": (84,),
-        "F7": (10,),
-    }, LEAVING
+    found = [(name, kind, tuple(output.shape)) for name, _, kind, output in layers(model, images[0, 0])]
+    assert found == [
+        ("C1", "convolution", (6, 28, 28)),
+        ("S2", "max-pooling, ReLU", (6, 14, 14)),
+        ("C3", "convolution", (16, 10, 10)),
+        ("S4", "max-pooling, ReLU", (16, 5, 5)),
+        ("C5", "convolution, ReLU", (120,)),
+        ("F6", "fully connected, ReLU", (84,)),
+        ("F7", "fully connected", (10,)),
+    ], LEAVING
 
 
 def test_log_probabilities_equal_the_tutorials(model, images):
@@ -60,6 +62,24 @@ def test_log_probabilities_equal_the_tutorials(model, images):
     tutorial.load_state_dict({name: value for name, value in model.state_dict().items() if name not in ("mean", "std")})
     expected = tutorial((images / 255 - 0.1307) / 0.3081)
     torch.testing.assert_close(model(images).log_softmax(1), expected, msg=lambda found: f"{found}\n{LEAVING}")
+
+
+def test_kaiming_is_for_the_layers_before_a_relu(model):
+    torch.manual_seed(0)
+    kaiming = LeNet5(init="kaiming")
+    for name in ("C1", "C3", "C5", "F6"):
+        layer = kaiming.get_submodule(name)
+        bound = (6 / layer.weight[0].numel()) ** 0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound
+        assert not layer.bias.any()
+    assert torch.equal(kaiming.F7.weight, model.F7.weight)
+    assert torch.equal(kaiming.F7.bias, model.F7.bias)
+
+
+def test_divided_logits(model, images):
+    expected = model(images) / 0.7
+    model.divide_logits(0.7)
+    torch.testing.assert_close(model(images), expected)
 
 
 def test_weights_round_trip(model, images):

@@ -39,8 +39,8 @@ def test_metrics_and_tables(finished: Project):
     last = history.iloc[-1]
     assert last["epoch"] == 2
     assert metrics["train"] == {"loss": last["train_loss"], "accuracy": last["train_accuracy"]}
-    scores = {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
-    assert {name: metrics["evaluate"]["val"][name] for name in scores} == scores
+    assert metrics["evaluate"]["val"]["accuracy"] == last["val_accuracy"]
+    assert metrics["evaluate"]["val"]["loss"] <= last["val_loss"]  # less if the model was calibrated after training
 
 
 def test_the_scores_are_those_of_the_saved_model(finished: Project):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from lenet.data import dataset
 from lenet.errors import PipelineError
-from lenet.ink import like_mnist
+from lenet.ink import convert, like_mnist
 from lenet.model import LeNet5, to_bytes
 from tools.predict import read
 
@@ -94,6 +95,20 @@ def test_a_digit_of_mnist_stays_what_it_is():
 def test_no_ink(shape, value):
     with pytest.raises(PipelineError, match="no ink"):
         like_mnist(np.full(shape, value, np.uint8))
+
+
+def test_a_data_set_that_is_not_drawn(monkeypatch):
+    """Its pictures are only resized, and only turned dark where their border is light."""
+    monkeypatch.setattr(dataset, "LIKE_MNIST", False)
+    image = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    image[0] = image[-1] = 0
+    image[:, [0, -1]] = 0
+    np.testing.assert_array_equal(convert(image), image)
+    np.testing.assert_array_equal(convert(255 - image), image)
+    tall = convert(np.pad(np.full((200, 100), 200, np.uint8), 4))
+    rows, columns = np.nonzero(tall)
+    assert (np.ptp(rows), np.ptp(columns)) == (pytest.approx(27, abs=1), pytest.approx(13, abs=1))
+    assert abs(columns.mean() - 13.5) <= 0.5
 
 
 def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):

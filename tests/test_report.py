@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import variants
 from browser import dump, needs_browser
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured
 
@@ -20,7 +21,7 @@ from lenet import palette
 from lenet.evaluation import EvaluateConfig, confidences, reliability
 from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
-from lenet.report.page import ReportConfig, page
+from lenet.report.page import ReportConfig, _network, page
 
 # Drawings, as strokes in fractions of the pad: an L, which is asymmetric; a dot; and a digit of two strokes.
 L = [[(0.5, 0.1), (0.5, 0.5), (0.5, 0.9), (0.7, 0.9), (0.9, 0.9)]]
@@ -53,11 +54,13 @@ def made() -> SimpleNamespace:
         | {"val_loss": [np.nan] * 2, "val_accuracy": [np.nan] * 2}
     )
 
-    def make(**changes: object) -> str:
-        given = {"metrics": metrics(), "history": history, "config": configured(ReportConfig, "report")} | changes
-        return page(model, PARAMS, predictions=predictions, images=images, bins=bins, **given).decode()
+    given = {"metrics": metrics(), "history": history, "config": configured(ReportConfig, "report")}
+    given |= {"predictions": predictions, "images": images, "bins": bins}
 
-    return SimpleNamespace(make=make, model=model, images=images, logits=logits, predictions=predictions, bins=bins)
+    def make(**changes: object) -> str:
+        return page(model, PARAMS, **given | changes).decode()
+
+    return SimpleNamespace(make=make, given=given, images=images, logits=logits, predictions=predictions, bins=bins)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,11 @@ def seen(made, tmp_path_factory) -> dict:
 
 def visit(text: str, images: np.ndarray, folder: Path, **more: list) -> dict:
     """Return what tests/probe.js sees on the page `text`."""
-    wanted = {"images": base64.b64encode(images.tobytes()).decode(), "drawings": [L, DOT, TWO], "strokes": []} | more
+    wanted = (
+        {"images": base64.b64encode(images.tobytes()).decode(), "drawings": [L, DOT, TWO]}
+        | {"strokes": [], "networks": []}
+        | more
+    )
     # In a block, so that its names don't clash with the page's.
     probe = f"{{ const wanted = {json.dumps(wanted)};\n{(ROOT / 'tests/probe.js').read_text()} }}"
     (folder / "page.html").write_text(text.replace("</body>", f"<script>{probe}</script></body>"))
@@ -107,20 +114,16 @@ def test_the_page_shows_the_data_of_the_run(made):
     correct = (made.predictions["actual"] == made.predictions["predicted"]).sum()
     assert f'["test accuracy","{correct / 10:.2f}%","95% interval: ' in validated
     assert f'["test errors","{1000 - correct}","of 1,000 digits"]' in validated
-    assert '["train","seed: 0, epochs: 20, batch_size: 128, optimizer: sgd, ' in validated
-    assert "schedule: linear" in validated
+    first, second, *_ = PARAMS["train"].items()
+    assert '["train","{}: {}, {}: {}, '.format(*first, *second) in validated
     assert '["numerics of train","0123456789abcdef"]' in validated
 
 
 def test_every_part_of_the_page_is_a_dep():
-    parts = {
-        f"lenet/report/{path.name}"
-        for path in (ROOT / "lenet/report").iterdir()
-        if path.suffix in (".html", ".css", ".js")
-    }
-    assert len(parts) >= 5
-    assert parts == {dep for dep in PIPELINE["report"].deps if dep.startswith("lenet/report/")} - {
-        "lenet/report/page.py"
+    parts = {f"lenet/report/{path.name}" for path in (ROOT / "lenet/report").iterdir() if path.is_file()}
+    assert len(parts) >= 7
+    assert parts - {"lenet/report/__init__.py"} == {
+        dep for dep in PIPELINE["report"].deps if dep.startswith("lenet/report/")
     }
 
 
@@ -131,7 +134,33 @@ def test_the_page_computes_what_pytorch_computes(made, seen):
     assert (np.argmax(seen["logits"], 1) == logits.argmax(1)).all()
     expected = torch.tensor([1000.0, 1001, 999]).double().softmax(0)
     np.testing.assert_allclose(seen["softmax"], expected, rtol=1e-12)
-    assert seen["maps"] == 6 + 6 + 6 + 16 + 16 + 1 + 1
+    assert seen["maps"] == 6 + 6 + 6 + 16 + 16 + 1 + 1 + 1
+
+
+@needs_browser
+def test_the_page_runs_other_models(made, tmp_path):
+    models = [variants.make(name) for name in variants.ALIVE]
+    logits = [predict(model, torch.from_numpy(made.images[:20])[:, None]).numpy() for model in models]
+    networks = [_network(model, made.images[:2]) for model in models]
+    found = visit(made.make(), made.images[:20], tmp_path, networks=networks)["networks"]
+    for name, theirs, expected in zip(variants.ALIVE, found, logits, strict=True):
+        assert np.abs(np.array(theirs) - expected).max() <= 1e-5 * np.abs(expected).max(), name
+
+
+@pytest.mark.parametrize(("name", "reason"), [(name, reason) for name, (_, reason) in variants.LEFT_OUT.items()])
+def test_a_model_that_the_page_cannot_run_is_left_out(name, reason, made):
+    assert _network(variants.make(name), made.images[:3])["reason"].startswith(reason)
+
+
+@needs_browser
+def test_a_page_without_a_network_says_why(made, tmp_path):
+    text = page(variants.make("GELU"), PARAMS, **made.given).decode()
+    probe = "document.body.replaceChildren($('layers').textContent, '|', $('gallery').children.length)"
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"<script>{probe}</script></body>"))
+    body = re.search(r"<body>(.*)</body>", dump(tmp_path / "page.html", tmp_path / "profile"), re.S)[1]
+    said, images = html.unescape(body).split("|")
+    assert said.startswith("This page can't run the network, because F6_relu is a GELU(")
+    assert int(images) == 300
 
 
 def box(ink: np.ndarray) -> tuple[int, int]:
@@ -153,6 +182,8 @@ def test_a_drawing_is_converted_to_the_format_of_mnist(seen):
     assert all(re.fullmatch(r"\d, \d+%", drawing["prediction"]) for drawing in seen["drawings"])
     # Lines are as wide as in MNIST: the ink of a stroke is its length times 2.4.
     assert upright.sum() / 255 == pytest.approx(2.4 * (17.6 + 8.8), rel=0.1)
+    rows, columns = np.nonzero(np.array(seen["asDrawn"]).reshape(28, 28))  # a line from (7, 7) to (7, 21), not centred
+    assert (rows.mean(), columns.mean()) == (pytest.approx(13.5), pytest.approx(6.5))
     assert seen["undone"] == [2, 0]
     assert seen["cleared"] == {"strokes": 0, "prediction": "The pad is empty", "blank": True}
 

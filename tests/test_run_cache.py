@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import PIPELINE, Project, ran
+from conftest import LR, PIPELINE, Project, ran
 
 from stages.launch.pipeline import affected
 
@@ -13,7 +13,7 @@ CACHED = "Stage 'train' is cached - skipping run"
 @pytest.fixture
 def tried(standin: Project) -> Project:
     """A project that has also tried another learning rate and gone back."""
-    standin.edit("params.yaml", "lr: 0.1", "lr: 0.01")
+    standin.edit("params.yaml", LR, "\n  lr: 0.01 ")
     assert standin.repro() == affected(PIPELINE, "train")
     standin.run("git", "checkout", "--quiet", ".")
     return standin

@@ -2,6 +2,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+import variants
 from conftest import PARAMS, configured
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -9,8 +10,20 @@ from lenet.augment import AugmentConfig
 from lenet.compute import ComputeConfig
 from lenet.data.folds import SplitConfig
 from lenet.errors import PipelineError
-from lenet.model import LeNet5
-from lenet.training import Epoch, TrainConfig, fingerprint_of_training, fit, lr_factor
+from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability
+from lenet.model import LeNet5, predict
+from lenet.numerics import fingerprint
+from lenet.optimizers import Optimizer
+from lenet.steps import Steps
+from lenet.training import (
+    Epoch,
+    TrainConfig,
+    calibrate,
+    fingerprint_of_training,
+    fit,
+    lr_factor,
+    state_changes,
+)
 from stages import train as stage
 from tools.bench import MEAN, STD, recipe, tutorial_model
 from tools.recipes import TUTORIAL
@@ -18,7 +31,8 @@ from tools.recipes import TUTORIAL
 DISTORTIONS = {"rotation": 5, "shift": 1, "scale": 0.05, "shear": 0.05}
 SGD = {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005, "schedule": "linear", "warmup": 0.2}
 AUGMENT = PARAMS["train"]["augment"] | DISTORTIONS
-CONFIG = configured(TrainConfig, "train", seed=0, epochs=1, batch_size=8, **SGD, augment=AUGMENT)
+NEW = {"seed": 0, "epochs": 1, "batch_size": 8, "init": "pytorch", "label_smoothing": 0}
+CONFIG = configured(TrainConfig, "train", **NEW, **SGD, augment=AUGMENT)
 CPU_OR_GPU = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")),
@@ -109,17 +123,71 @@ def test_the_tutorials_loop_has_the_same_losses():
     assert rows[-1].train_loss < 0.99 * rows[0].train_loss
 
 
-def test_the_fingerprint_depends_on_no_other_param():
-    """It identifies numerics: results with another learning rate or seed can be compared."""
+@pytest.mark.parametrize("change", [{"lr": 0.01}, {"batch_size": 9}, {"optimizer": "adam", "momentum": 0}])
+def test_the_fingerprint_is_that_of_the_params(change):
     cpu = torch.device("cpu")
-    other = {
-        **{"seed": 1, "epochs": 2, "optimizer": "adam", "lr": 0.01, "momentum": 0, "weight_decay": 0.1},
-        **{"schedule": "cosine", "warmup": 0, "augment": CONFIG.augment.model_copy(update={"rotation": 45})},
-    }
-    assert {*other, "batch_size"} == set(TrainConfig.model_fields)
-    expected = fingerprint_of_training(CONFIG, cpu)
-    assert fingerprint_of_training(CONFIG.model_copy(update=other), cpu) == expected
-    assert fingerprint_of_training(changed(CONFIG, batch_size=9), cpu) != expected
+    assert fingerprint_of_training(CONFIG, cpu) == fingerprint_of_training(changed(CONFIG, seed=1), cpu)
+    assert fingerprint_of_training(changed(CONFIG, **change), cpu) != fingerprint_of_training(CONFIG, cpu)
+
+
+def test_training_that_is_not_deterministic_is_refused(monkeypatch):
+    draws = iter(range(100))
+    monkeypatch.setattr("lenet.training.lr_factor", lambda *_: next(draws))
+    with pytest.raises(
+        PipelineError, match=r"training with compute.threads 2 is not deterministic: .* gave \w+, and then"
+    ):
+        fingerprint_of_training(CONFIG, torch.device("cpu"), threads=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("LeNet-5", ""), ("dropout", "draws random numbers"), ("batch normalisation", "changes its buffers")],
+)
+def test_a_model_whose_state_changes_is_trained_on_one_thread(name, change):
+    images, labels = digits(64)
+    weights = []
+    for threads in (1, 3, 3):
+        model = variants.make(name)
+        torch.manual_seed(0)
+        before = [value.clone() for value in model.state_dict().values()], torch.get_rng_state()
+        assert state_changes(model, images) == change
+        assert all(map(torch.equal, before[0], model.state_dict().values()))
+        assert torch.equal(before[1], torch.get_rng_state())
+        list(fit(model, images, labels, images[:0], labels[:0], CONFIG, threads))
+        weights.append(fingerprint(model.state_dict().values()))
+    assert weights[1] == weights[2]
+    assert (weights[0] == weights[1]) == bool(change)
+
+
+def test_label_smoothing():
+    """The loss is the cross-entropy for targets of 1 - s + s / 10 for the label and s / 10 for the other classes."""
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(8))
+    images, labels = images.unsqueeze(1), labels.long()
+    model = LeNet5(MEAN, STD)
+    for smoothing in (0, 0.2):
+        targets = (1 - smoothing) * torch.nn.functional.one_hot(labels, 10) + smoothing / 10
+        loss = -(targets * model(images).log_softmax(1)).sum(1).mean()
+        expected = torch.autograd.grad(loss, list(model.parameters()))
+        steps = Steps(model, Optimizer(list(model.parameters()), "sgd", 0, 0), images, labels, smoothing)
+        torch.testing.assert_close(steps.gradient(torch.arange(8), None, 8)[1], list(expected))
+
+
+def test_calibration_changes_confidences_and_no_class():
+    """After label smoothing, a network that is always right is never sure."""
+    model, _ = run(changed(CONFIG, epochs=30, label_smoothing=0.3), n=120)
+    images, labels = (torch.from_numpy(array) for array in fakes.digits(140))
+    images, labels = images[120:].unsqueeze(1), labels[120:].long()
+
+    def evaluated():
+        confidence, predicted = confidences(predict(model, images))
+        config = configured(EvaluateConfig, "evaluate")
+        return predicted, calibration_error(reliability(confidence, predicted == labels.numpy(), config))
+
+    before, error_before = evaluated()
+    calibrate(model, images, labels)
+    after, error_after = evaluated()
+    assert np.array_equal(before, after)
+    assert error_after < 0.5 * error_before
 
 
 class SynchronisationCounter(TorchDispatchMode):
@@ -185,10 +253,10 @@ def run_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(stage.mnist, "read", lambda _: stage.mnist.Digits(images, images[:, 0, 0]))
     monkeypatch.setattr(stage.stats, "read", lambda: (0.1, 0.3))
 
-    def run_stage(rows):
+    def run_stage(rows, folds=5, **changes):
         monkeypatch.setattr(stage, "fit", lambda *_: iter(rows))
-        sections = (SplitConfig, "split"), (ComputeConfig, "compute"), (TrainConfig, "train")
-        stage.main(*(configured(kind, name) for kind, name in sections))
+        split, compute = configured(SplitConfig, "split", folds=folds), configured(ComputeConfig, "compute")
+        stage.main(split, compute, configured(TrainConfig, "train", **changes))
 
     return run_stage
 
@@ -206,6 +274,20 @@ def test_the_history_grows_epoch_by_epoch(run_stage):
     run_stage(rows())
     assert lengths == [1, 2]
     assert len(stage.history.read()) == 3
+
+
+@pytest.mark.parametrize("folds", [1, 5])
+def test_the_model_is_calibrated_after_label_smoothing(folds, run_stage, capsys):
+    weights, printed = [], []
+    for smoothing in (0, 0.1):
+        run_stage([Epoch(1, 0.1, 2.3, 0.9, None, None)], folds, label_smoothing=smoothing)
+        weights.append(stage.model.read().F7.weight)
+        printed.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("temperature ")])
+    assert printed[0] == []
+    on = "training" if folds == 1 else "validation"
+    (line,) = printed[1]
+    assert line.endswith(f", fitted on the {on} images: all logits are divided by it")
+    torch.testing.assert_close(weights[1], weights[0] / float(line.split()[1].strip(",")))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pandas as pd
 import pytest
-from conftest import ROOT, STAGES, Project
+from conftest import LR, ROOT, STAGES, Project
 
 from stages.launch import pipeline
 from stages.launch.errors import run
@@ -250,9 +250,15 @@ def test_a_forged_record_is_false_as_a_user_sees_it(name, project: Project):
 
 @pytest.mark.slow
 def test_a_true_record_is_proven(project: Project, tmp_path: Path):
-    """In a clone at an odd path, on one core, in another user's home and language, with nothing in DVC's cache."""
-    project.run("git", "clone", "--quiet", ".", str(tmp_path / "mné st"))
-    project.root = tmp_path / "mné st"
+    """In a subfolder of a clone at an odd path, on one core, in another user's home and language, without a cache."""
+    whole = tmp_path / "mné st"
+    project.run("git", "clone", "--quiet", ".", str(whole))
+    project.root = whole / "sub"
+    project.root.mkdir()
+    for path in set(whole.iterdir()) - {project.root, whole / ".git"}:
+        path.rename(project.root / path.name)
+    project.run("git", "add", "--all", "..")
+    project.run("git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "Move")
     done = project.try_run(
         *("taskset", "--cpu-list", "0", "python", "-m", "tools.verify", "--keep", str(tmp_path / "kept")),
         **{"HOME": str(tmp_path), "LANG": "C", "LC_ALL": "C"},
@@ -262,7 +268,7 @@ def test_a_true_record_is_proven(project: Project, tmp_path: Path):
     table = [line.split() for line in done.stdout.splitlines() if " yes " in line]
     assert [row[:3] for row in table] == [[stage, "yes", "yes"] for stage in STAGES]
     assert project.run("git", "status", "--porcelain") == ""
-    assert (tmp_path / "kept/report.html").exists()
+    assert (tmp_path / "kept/sub/report.html").exists()
     done = project.try_run("python", "-m", "tools.verify", "--keep", str(tmp_path / "kept"))
     assert done.returncode == 2
     assert f"error: {tmp_path}/kept already exists: choose another folder" in done.stdout
@@ -316,7 +322,7 @@ def test_a_training_beyond_the_bound_over_seeds(project: Project):
 
 
 def test_what_cannot_be_asked(project: Project):
-    project.edit("params.yaml", "lr: 0.1", "lr: 0.01")
+    project.edit("params.yaml", LR, "\n  lr: 0.01 ")
     done = project.try_run("python", "-m", "tools.verify")
     assert (done.returncode, done.stdout) == (
         2,

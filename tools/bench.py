@@ -31,7 +31,6 @@ from unittest import mock
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 from torch.utils.data import DataLoader
 
 from lenet.compute import ComputeConfig, prepare
@@ -133,7 +132,7 @@ def ours(
 ) -> Iterator[tuple[LeNet5, Epoch]]:
     """Train as the stage does, and validate with the images and labels `val`; yield model and row after each epoch."""
     torch.manual_seed(config.seed)
-    model = kind(MEAN, STD).to(images.device)
+    model = kind(MEAN, STD, config.init).to(images.device)
     val_images, val_labels = val or (images[:0], labels[:0])
     for row in fit(model, images, labels, val_images, val_labels, config, threads):
         yield model, row
@@ -150,25 +149,26 @@ def train_shared(*arguments: Any) -> None:
         train(*arguments, threads=1)
 
 
-def train_unfused(*arguments: Any) -> None:
-    """Train with PyTorch's unfused SGD, which makes several passes over the weights."""
-    with mock.patch("lenet.optimizers.sgd", lambda *lists, **options: sgd(*lists, **options | {"fused": False})):
-        train(*arguments)
-
-
-def contiguous(mean: float, std: float) -> LeNet5:
+def contiguous(*arguments: Any) -> LeNet5:
     """Return our model in PyTorch's default (contiguous) memory format."""
-    return LeNet5(mean, std).to(memory_format=torch.contiguous_format)
+    return LeNet5(*arguments).to(memory_format=torch.contiguous_format)
 
 
-class C5Convolution(LeNet5):
-    """Ours, with C5 computed as a convolution."""
+def c5_as_convolution(*arguments: Any) -> LeNet5:
+    """Return our model with C5 computed as a convolution."""
+    model = LeNet5(*arguments)
+    model.C5.__class__ = nn.Conv2d
+    return model
 
-    def forward(self, images: Tensor) -> Tensor:
-        """See LeNet5."""
-        s2 = torch.max_pool2d(self.C1(self.standardise(images)).relu(), 2)
-        s4 = torch.max_pool2d(self.C3(s2).relu(), 2)
-        return cast(Tensor, self.F7(self.F6(self.C5(s4).relu().flatten(1)).relu()))
+
+def relu_first(*arguments: Any) -> LeNet5:
+    """Return our model with ReLU before pooling."""
+    model = LeNet5(*arguments)
+    for name in ("S2", "S4"):
+        pool, relu = model.get_submodule(name), model.get_submodule(f"{name}_relu")
+        model.set_submodule(name, relu)
+        model.set_submodule(f"{name}_relu", pool)
+    return model
 
 
 def tutorial_model() -> nn.Sequential:
@@ -232,9 +232,10 @@ def epochs() -> tuple[dict[str, list[float]], list[float]]:
         "a plain loop, channels_last": lambda: plain_epoch(standardised, labels, torch.channels_last),
         "ours": lambda: train(images, labels, tutorial),
         "ours without channels_last": lambda: train(images, labels, tutorial, kind=contiguous),
-        "ours without C5 as a product": lambda: train(images, labels, tutorial, kind=C5Convolution),
+        "ours without C5 as a product": lambda: train(images, labels, tutorial, kind=c5_as_convolution),
+        "ours with ReLU before pooling": lambda: train(images, labels, tutorial, kind=relu_first),
+        "ours on one thread": lambda: train(images, labels, tutorial, threads=1),
         "ours on PyTorch's threads": lambda: train_shared(images, labels, tutorial),
-        "ours without the fused optimiser": lambda: train_unfused(images, labels, tutorial),
         "ours with distortions": lambda: train(images, labels, distorted),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
-from lenet.ink import like_mnist
+from lenet.ink import convert
 from lenet.model import predict
 from stages.artifacts import model
 from stages.launch.errors import run
@@ -27,7 +27,7 @@ def main() -> None:
     mistakes = []
     for file in options.files:
         try:
-            pixels = like_mnist(read(file))
+            pixels = convert(read(file))
         except PipelineError as error:
             mistakes.append(f"{file} {error}")
             continue

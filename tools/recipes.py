@@ -11,6 +11,8 @@ TUTORIAL = NO_DISTORTIONS | {
     "split.folds": 1,
     "train.epochs": 1,
     "train.batch_size": 64,
+    "train.init": "pytorch",
+    "train.label_smoothing": 0,
     "train.lr": 0.01,
     "train.momentum": 0.5,
     "train.weight_decay": 0,
@@ -19,7 +21,6 @@ TUTORIAL = NO_DISTORTIONS | {
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "the default": {},
-    "without distortions": NO_DISTORTIONS,
     "three epochs": {"train.epochs": 3},
     "the tutorial's": TUTORIAL,
 }

@@ -4,7 +4,9 @@ For another data set in MNIST's format, change the values here and the addresses
 """
 
 TITLE = "MNIST"
-ITEM = "digit"  # the word for an image in titles
+ITEM, A_ITEM = "digit", "a digit"  # the words for an image in titles
+# Whether other pictures must be scaled and centred as MNIST's drawings are (lenet/ink.py), or only resized.
+LIKE_MNIST = True
 
 # The names of the classes, for the labels 0, 1, 2, …
 CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")

@@ -1,19 +1,22 @@
 // Rasterises a drawing to 28×28 pixels like MNIST's, by the same rules as lenet/ink.py.
 
-// `strokes` are lists of points [x, y] on any scale. The default line width, in pixels, is typical of MNIST.
-function rasterise(strokes, width = 2.4) {
+// `strokes` are lists of points [x, y], in fractions of the pad. The default line width, in pixels, is typical of MNIST.
+// If not `likeMnist`, the drawing is neither scaled nor centred.
+function rasterise(strokes, likeMnist = true, width = 2.4) {
   const points = strokes.flat(), reach = width / 2 + 0.5; // edges are antialiased over one pixel
   const [[left, right], [top, bottom]] = [0, 1].map(axis => points.map(point => point[axis]))
     .map(values => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
-  const scale = (20 - width) / Math.max(right - left, bottom - top, 1e-9);
+  const scale = likeMnist ? (20 - width) / Math.max(right - left, bottom - top, 1e-9) : 28;
+  const middle = likeMnist ? [(left + right) / 2, (top + bottom) / 2] : [0.5, 0.5];
   const drawn = draw(0, 0), mass = drawn.reduce((sum, ink) => sum + ink);
+  if (!likeMnist) return drawn;
   const centre = coordinate => drawn.reduce((sum, ink, i) => sum + ink * coordinate(i), 0) / mass;
   return draw(Math.round(14 - centre(i => i % 28)), Math.round(14 - centre(i => Math.floor(i / 28))));
 
   // Draws the strokes into the central 20×20 pixels, shifted by `dx` and `dy` whole pixels.
   function draw(dx, dy) {
     const pixels = new Uint8Array(784);
-    const place = ([x, y]) => [(x - (left + right) / 2) * scale + 13.5 + dx, (y - (top + bottom) / 2) * scale + 13.5 + dy];
+    const place = ([x, y]) => [(x - middle[0]) * scale + 13.5 + dx, (y - middle[1]) * scale + 13.5 + dy];
     for (const stroke of strokes) stroke.forEach((end, i) => drawLine(pixels, place(stroke[Math.max(0, i - 1)]), place(end)));
     return pixels;
   }

@@ -1,7 +1,7 @@
 // Shows the data of the run, and runs the network on drawings and test images.
 const data = JSON.parse(document.getElementById("data").textContent);
 const decode = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
-const model = readModel(decode(data.model));
+const network = data.network, tensors = network.model && readModel(decode(network.model)); // none if the page can't run it
 const $ = id => document.getElementById(id);
 const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)}%`;
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
@@ -33,6 +33,8 @@ for (const [name, value, note] of data.tiles)
 $("dataset").textContent = data.dataset;
 for (const [name, value] of data.details) $("details").append(make("dt", {}, name), make("dd", {}, value));
 
+if (data.likeMnist) $("converted").append(", scaled and centred as in MNIST");
+
 // The drawing pad shows either strokes or a test image.
 const pad = $("pad"), pen = pad.getContext("2d");
 let strokes = [], testImage = null, drawing = false, scheduled = false;
@@ -54,7 +56,7 @@ function redraw() {
     pen.imageSmoothingEnabled = false;
     pen.drawImage(canvas, 0, 0, pad.width, pad.height);
   }
-  classify(testImage ?? (strokes.length ? rasterise(strokes) : null));
+  classify(testImage ?? (strokes.length ? rasterise(strokes, data.likeMnist) : null));
 }
 
 function scheduleRedraw() {
@@ -101,39 +103,43 @@ const samples = data.samples.map(([label, base64]) => {
   return pixels;
 });
 
-// Layers: name, number of maps, width, height, description. Units are drawn as one map.
-const LAYERS = [
-  ["C1", 6, 28, 28, "6 maps of 28×28. Convolution of the input with the kernels above. A mostly negative kernel responds to the background, which is negative once standardised."],
-  ["S2", 6, 14, 14, "6 maps of 14×14. Max-pooling: the maximum of each 2×2 block, which small shifts hardly change."],
-  ["C3", 16, 10, 10, "16 maps of 10×10. Convolution over all maps of S2."],
-  ["S4", 16, 5, 5, "16 maps of 5×5. Max-pooling."],
-  ["C5", 1, 40, 3, "120 units, each a weighted sum of all of S4."],
-  ["F6", 1, 28, 3, "84 units, each a weighted sum of all of C5. Ten such sums of F6, called F7, are the logits, which softmax turns into the probabilities above."],
-];
-
-function addLayer(name, description, canvases) {
-  $("layers").append(make("small", {}, make("b", {}, `${name}:`), ` ${description}`), make("div", {class: `of${canvases.length}`}, ...canvases));
+// Draws signed values: the further from 0, the more opaque. Units are drawn as one map with lines of 40.
+function drawSigned(canvas, {values, shape: [, height, width]}) {
+  Object.assign(canvas, {width, height});
+  const colours = ["blue", "orange"].map(name => colour(name).match(/\w\w/g).map(digits => parseInt(digits, 16)));
+  const max = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0) || 1;
+  const image = new ImageData(width, height);
+  values.forEach((value, i) => image.data.set([...colours[+(value < 0)], 255 * Math.abs(value) / max], 4 * i));
+  canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-const kernels = Array.from({length: 6}, () => make("canvas", {width: 5, height: 5, class: "kernel"}));
-addLayer("Kernels of C1", "5×5 learned weights each. Blue is positive, orange is negative.", kernels);
-const maps = LAYERS.map(([name, count, width, height, description]) => {
-  const canvases = Array.from({length: count}, () => drawInk([], width, height));
-  addLayer(name, description, canvases);
-  return canvases;
-});
+// Divides a layer's output, {values, shape}, into maps.
+function mapsOf({values, shape: [n, height, width]}) {
+  if (!width) return [{values, shape: [1, Math.ceil(n / 40), Math.min(n, 40)]}];
+  const size = height * width;
+  return Array.from({length: n}, (_, i) => ({values: values.subarray(i * size, (i + 1) * size), shape: [1, height, width]}));
+}
+
+function addLayer(name, description, canvases) {
+  const n = canvases.length, style = `--columns: ${Math.min(n, 16)}; --few: ${Math.min(n, 8)}`;
+  $("layers").append(make("small", {}, make("b", {}, `${name}:`), ` ${description}`), make("div", {style, class: n > 1 ? "" : "units"}, ...canvases));
+}
+
+const canvases = length => Array.from({length}, () => make("canvas"));
+const chain = network.layers?.map(([, , operations]) => operations);
+const first = chain?.[0][0].kind === "convolve" && tensors[`${chain[0][0].name}.weight`];
+const kernels = first && first.shape[1] === 1 ? canvases(first.shape[0]) : []; // each of one channel
+const kernelsShown = "Learned weights. A kernel whose weights are mostly negative responds to the background, which is negative once standardised.";
+if (kernels.length) addLayer(`Kernels of ${network.layers[0][0]}`, kernelsShown, kernels);
+const maps = tensors ? activations(tensors, chain, new Uint8Array(784)).map((output, i) => {
+  const shown = canvases(mapsOf(output).length);
+  addLayer(network.layers[i][0], network.layers[i][1], shown);
+  return shown;
+}) : [];
+if (!tensors) $("layers").append(`This page can't run the network, because ${network.reason}.`);
 
 function drawKernels() {
-  const [positive, negative] = [colour("blue"), colour("orange")];
-  kernels.forEach((canvas, kernel) => {
-    const weights = model["C1.weight"].subarray(25 * kernel, 25 * kernel + 25), max = Math.max(...weights.map(Math.abs));
-    const context = canvas.getContext("2d");
-    context.clearRect(0, 0, 5, 5);
-    weights.forEach((weight, i) => {
-      Object.assign(context, {fillStyle: weight < 0 ? negative : positive, globalAlpha: Math.abs(weight) / (max || 1)});
-      context.fillRect(i % 5, Math.floor(i / 5), 1, 1);
-    });
-  });
+  mapsOf({values: first.values ?? [], shape: [kernels.length, ...(first.shape ?? []).slice(2)]}).forEach((kernel, i) => drawSigned(kernels[i], kernel));
 }
 
 const rows = data.classes.map(name => {
@@ -144,9 +150,10 @@ const rows = data.classes.map(name => {
 
 // Runs the network on `pixels` and shows the results; clears them if `pixels` is null.
 function classify(pixels) {
-  const layers = activations(model, pixels ?? new Uint8Array(784));
-  const probabilities = softmax(layers.F7), highest = Math.max(...probabilities);
   drawInk(pixels ?? [], 28, 28, 255, $("input"));
+  if (!tensors) return;
+  const layers = activations(tensors, chain, pixels ?? new Uint8Array(784));
+  const probabilities = softmax(layers.at(-1).values), highest = Math.max(...probabilities);
   rows.forEach(([name, bar, number], label) => {
     const probability = pixels ? probabilities[label] : 0;
     bar.style.width = percent(probability, 1);
@@ -155,10 +162,7 @@ function classify(pixels) {
   });
   const prediction = pixels ? `${data.classes[probabilities.indexOf(highest)]}, ${percent(highest)}` : "The pad is empty";
   if ($("prediction").textContent !== prediction) $("prediction").textContent = prediction; // if set again, screen readers would repeat it
-  LAYERS.forEach(([name, , width, height], layer) => maps[layer].forEach((canvas, i) => {
-    const values = pixels ? layers[name].subarray(i * width * height, (i + 1) * width * height) : [];
-    drawInk(values, width, height, Math.max(...values), canvas);
-  }));
+  layers.forEach((output, layer) => mapsOf(output).forEach((map, i) => drawSigned(maps[layer][i], pixels ? map : {...map, values: []})));
 }
 
 // Misread images and the confusion matrix, whose cells filter them.

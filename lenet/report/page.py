@@ -3,21 +3,27 @@
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field
 
 from lenet import palette
 from lenet.config import Config
-from lenet.data.dataset import CLASSES, ITEM, TITLE
+from lenet.data.dataset import A_ITEM, CLASSES, ITEM, LIKE_MNIST, TITLE
 from lenet.evaluation import Reliability, confusion, misread, wilson
-from lenet.model import LeNet5, to_bytes
+from lenet.layers import Layer, layers
+from lenet.model import NAME, LeNet5, predict, to_bytes
+from lenet.report import network
 
 Sections = Mapping[str, Mapping[str, Any]]
+
+# The largest difference between PyTorch's logits and the page's, as a share of the largest logit.
+TOLERANCE = 1e-4
 
 
 class ReportConfig(Config):
@@ -45,15 +51,14 @@ def page(
     numerics = [
         [f"numerics of {stage}", *values["numerics"]] for stage, values in metrics.items() if "numerics" in values
     ]
+    samples = predictions.drop_duplicates("actual").sort_values("actual")
     content = {
         "classes": CLASSES,
+        "likeMnist": LIKE_MNIST,
         "tiles": _tiles(metrics, int(counts.trace()), len(predictions), len(bins.counts)),
         "dataset": _dataset(params["split"], metrics),
         "details": [[name, _flat(section)] for name, section in params.items()] + numerics,
-        "samples": [
-            [row.actual, _base64(images[row.Index])]
-            for row in predictions.drop_duplicates("actual").sort_values("actual").itertuples()
-        ],
+        "samples": [[row.actual, _base64(images[row.Index])] for row in samples.itertuples()],
         "confusion": counts.tolist(),
         "errorOpacity": palette.ERROR_OPACITY,
         "misread": [
@@ -63,12 +68,50 @@ def page(
         "history": _history(history),
         "bins": len(bins.counts),
         "calibration": _calibration(bins),
-        "model": _base64(to_bytes(model)),
+        "network": _network(model, images[samples.index]),
     }
     # A "</script>" in the data would end the script element.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    parts = vars(palette) | {"title": TITLE, "item": ITEM, "data": data}
-    return re.sub(r"<!--([\w.]+)-->", lambda part: parts.get(part[1]) or _file(part[1]), _file("page.html")).encode()
+    parts = vars(palette) | {"name": NAME, "title": TITLE, "item": ITEM, "a-item": A_ITEM, "data": data}
+    return re.sub(r"<!--([\w.-]+)-->", lambda part: parts.get(part[1]) or _file(part[1]), _file("page.html")).encode()
+
+
+def _network(model: LeNet5, images: np.ndarray) -> dict[str, Any]:
+    """Return what the page needs to run `model`, or the reason why it can't, found with `images` (uint8 N×28×28)."""
+    tensors = torch.from_numpy(images)
+    found = layers(model, tensors[0])
+    try:
+        chain = network.operations(found)
+        operations = [operation for own in chain for operation in own]
+        ours = np.array([network.run(operations, model.state_dict(), image) for image in images])
+    except network.Unknown as unknown:
+        return {"reason": str(unknown)}
+    except (ValueError, KeyError):
+        ours = np.array(np.nan)  # these layers do not follow each other
+    logits = predict(model, tensors[:, None]).double().numpy()
+    if not np.abs(ours - logits).max() <= TOLERANCE * np.abs(logits).max():
+        return {"reason": "its layers alone, one after the other, do not compute what it computes"}
+    rows: list[Any] = []
+    for layer, own in zip(found, chain, strict=True):
+        rows.append([layer.name, _description(layer, own, rows[-1][0] if rows else ""), own])
+    rows[-1][1] += " These are the logits, which softmax turns into the probabilities above."
+    return {"model": _base64(to_bytes(model)), "layers": rows}
+
+
+def _description(layer: Layer, operations: list[network.Operation], above: str) -> str:
+    """Return what the page says of `layer`, whose input is the output of the layer `above`."""
+    first, *then = layer.kind.split(", ")
+    shape: Sequence[int] = () if layer.output is None else layer.output.shape
+    units = len(shape) == 1
+    size = "×".join(map(str, operations[0].get("size", ())))
+    what = {
+        "convolution": f"Convolution of {f'all maps of {above}' if above else 'the input'}",
+        "max-pooling": f"The maximum of each {size} block, which small shifts hardly change",
+        "average pooling": f"The mean of each {size} block",
+    }
+    sums = f"Each is a weighted sum of all of {above or 'the input'}"
+    amount = f"{shape[0]} units" if units else f"{shape[0]} maps of {shape[1]}×{shape[2]}"
+    return ", then ".join([f"{amount}. {sums if units else what[first]}", *then]) + "."
 
 
 def _tiles(metrics: Sections, correct: int, total: int, bins: int) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Environment variables that decide how the processor computes, and so the last bits of every result.
+"""Environment variables that decide how the processor computes: the last bits of every result, and its speed.
 
 Libraries read them when they are loaded, so they must be set before a process imports PyTorch; this module does not
 import it.
@@ -17,6 +17,8 @@ def environment() -> dict[str, str]:
     # cuBLAS is deterministic only with a workspace of fixed size:
     # https://docs.pytorch.org/docs/stable/notes/randomness.html
     variables = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    # Otherwise glibc returns the memory of each layer's output to the kernel in every step, and the kernel clears it.
+    variables |= {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
     # AVX-512 would round sums differently from AVX2, and make training only a little faster.
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and " avx2 " in cpuinfo.read_text():

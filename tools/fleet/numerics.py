@@ -4,16 +4,13 @@ It is a separate program because the environment variables that affect the last 
 imported.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from lenet.errors import PipelineError
-from stages.launch import params, pipeline
 from stages.launch.errors import run
 from stages.launch.numerics import environment
 from tools.git import reason
@@ -38,15 +35,9 @@ def measure() -> Machine:
 
 def _fingerprint(device: str) -> str:
     from lenet.compute import ComputeConfig, prepare
-    from lenet.numerics import fingerprint_of_evaluation
-    from lenet.training import TrainConfig, fingerprint_of_training
+    from lenet.numerics import fingerprint_of_machine
 
-    place = prepare(ComputeConfig.model_validate({"device": device, "threads": 1}))
-    # The batch size is the only param that affects the fingerprint. It is fixed, so that hosts with other params agree.
-    train = params.check(pipeline.load(Path("params.yaml")), {"train": TrainConfig}, "params.yaml")["train"]
-    train = train.model_copy(update={"batch_size": 64})
-    both = fingerprint_of_evaluation(place) + fingerprint_of_training(train, place)
-    return hashlib.sha256(both.encode()).hexdigest()[:16]
+    return fingerprint_of_machine(prepare(ComputeConfig.model_validate({"device": device, "threads": 1})))
 
 
 def main() -> None:
