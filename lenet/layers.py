@@ -55,7 +55,7 @@ def layers(model: nn.Module, image: Tensor) -> list[Layer]:
             shown = last.output if isinstance(module, nn.Flatten) else _shown(output)
             found[-1] = Layer(last.name, [*last.modules, (name, module)], words, shown)
         else:
-            found.append(Layer(name, [(name, module)], kind or type(module).__name__, _shown(output)))
+            found.append(Layer(name, [(name, module)], kind or following or type(module).__name__, _shown(output)))
 
     hooks = [
         module.register_forward_hook(lambda module, _, output, name=name: record(name, module, output))

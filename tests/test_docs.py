@@ -83,16 +83,16 @@ def test_what_commands_printed_agrees():
 def test_an_ingredient_is_worth_what_the_same_seeds_lose_without_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/ingredients.csv").write_text(
-        "typ,val.accuracy,train.seed,train.lr,train.augment.shift\n"
-        "baseline,0.5,0,0.3,2\n"
-        "branch_commit,0.91,0,0.1,2\nbranch_commit,0.92,1,0.1,2\nbranch_commit,0.99,2,0.1,2\n"
-        "branch_commit,0.90,0,0.1,0\nbranch_commit,0.91,1,0.1,0\n"
+    (tmp_path / "docs/ablation.csv").write_text(
+        "recipe,seed,val_accuracy\n"
+        "the default,0,0.91\nthe default,1,0.92\nthe default,2,0.99\n"
+        "without shift,0,0.90\nwithout shift,1,0.91\n"
     )
-    _, _, nothing, shift = docs.ingredients().splitlines()
-    assert [cell.strip() for cell in nothing.split("|")[1:-1]] == ["nothing", "3", "94.00% ± 4.36%", "", ""]
-    cells = [cell.strip() for cell in shift.split("|")[1:-1]]
-    assert cells == ["`shift`", "2", "90.50% ± 0.71%", "1.000%", "1.000% to 1.000%"]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in docs.ingredients().splitlines()[2:]]
+    assert rows == [
+        ["the default", "94.00% ± 4.36%", "", ""],
+        ["without shift", "90.50% ± 0.71%", "1.000%", "1.000% to 1.000%"],
+    ]
 
 
 def test_readme_is_read_in_one_sitting():

@@ -1,14 +1,18 @@
 """What only a GPU can show: `make gpu`."""
 
 import pytest
+import test_kernels
 import torch
 from conftest import configured
 from test_training import CONFIG, changed, run
+from torch import nn
 
 from lenet import training
 from lenet.compute import ComputeConfig, prepare
 from lenet.model import LeNet5, predict
 from lenet.numerics import fingerprint_of_evaluation
+from lenet.optimizers import Optimizer
+from lenet.steps import Steps
 from lenet.training import fingerprint_of_training
 
 pytestmark = [
@@ -92,6 +96,31 @@ def test_nothing_waits_for_the_gpu_within_an_epoch(monkeypatch):
     monkeypatch.setattr(training, "_train_epoch", strict)
     train(changed(CONFIG, epochs=3), n=60)  # the last batch is smaller
     assert len(epochs) == 3
+
+
+@pytest.mark.parametrize("n", [1, 64, 100, 512])
+@pytest.mark.parametrize("warped", [True, False])
+def test_the_kernels_compute_the_gradient(n, warped, device, monkeypatch):
+    """New memory is filled with NaN, so that a result that was not written shows."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    test_kernels.check(test_kernels.errors(device, n, warped))
+
+
+@pytest.mark.parametrize("change", ["none", "tanh", "average", "frozen"])
+def test_other_models_use_pytorchs_kernels(change, device):
+    """Also those whose parameters have the same shapes."""
+    model = LeNet5(0.13, 0.31).to(device)
+    if change == "tanh":
+        model.F6_relu = nn.Tanh()
+    elif change == "average":
+        model.S2 = nn.AvgPool2d(2)
+    elif change == "frozen":
+        model.C1.weight.requires_grad = False
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    images = torch.randint(256, (64, 1, 28, 28), dtype=torch.uint8, device=device)
+    labels = torch.randint(10, (64,), device=device)
+    steps = Steps(model, Optimizer(weights, "sgd", 0, 0), images, labels)
+    assert (steps.gradient == steps._gradient) == (change != "none")
 
 
 def test_fingerprints_are_those_of_the_gpu(device):

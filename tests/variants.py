@@ -55,6 +55,7 @@ ALIVE = {
         flatten=nn.Flatten(),
         last=nn.Linear(100, 10),
     ),
+    "normalised pixels": lambda: variant(pixels=nn.BatchNorm2d(1), **dict(LeNet5().named_children())),
     "an MLP": lambda: variant(
         flatten=nn.Flatten(),
         hidden=nn.Linear(784, 300),

@@ -23,14 +23,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean, median
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 from unittest import mock
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 from torch.utils.data import DataLoader
 
 from lenet.compute import ComputeConfig, prepare
@@ -44,19 +47,21 @@ from stages.artifacts import mnist
 from stages.launch import numerics, pipeline
 from stages.launch.errors import run
 from stages.launch.params import check
-from tools.recipes import NO_DISTORTIONS, TUTORIAL, changed
+from tools.recipes import NO_DISTORTIONS, QUICK, TUTORIAL, changed
 
 Row = tuple[str, str, list[float]]  # what was measured, its unit, and the values
 
 MEAN, STD = 0.1307, 0.3081
 THREADS = 2
+ROUNDS = 16  # of epochs on the processor
 REPEATS = 5
 BUSY_REPEATS = 3
 LIMIT = 30  # seconds for an epoch on a busy machine; on an idle one it takes about 3
 SEEDS = range(10)
+QUICK_SEEDS = range(30)
+PROCESSES = 5
 COMPARED = 100  # steps whose losses are compared
 TARGET = 0.99  # test accuracy
-EPOCHS_TO_TARGET = 3  # of our training; its learning rate decays to 0 over these epochs
 TUTORIAL_EPOCHS = 6  # the most that the tutorial's loop trains for
 DISTORTED = {name: value for name, value in TUTORIAL.items() if name not in NO_DISTORTIONS}
 
@@ -66,6 +71,7 @@ FLOPS = C1_FLOPS + 2 * ((16 * 10 * 10) * (6 * 5 * 5) + 120 * (16 * 5 * 5) + 84 *
 # Backward costs each layer as much again for its weights and once more for its input, which C1 does not need.
 STEP_FLOPS = 3 * FLOPS - C1_FLOPS
 
+START = "import time; {}; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 # Start-up costs of a stage: the code to run first, and the code to time.
 STARTS = {
     "PyTorch": ("pass", "import torch"),
@@ -149,6 +155,14 @@ def train_shared(*arguments: Any) -> None:
         train(*arguments, threads=1)
 
 
+def train_unfused(*arguments: Any) -> None:
+    """Train with an optimiser that makes a few passes over the weights, instead of one."""
+    with mock.patch(
+        "lenet.optimizers.sgd", lambda *args, fused, **options: cast(Any, sgd)(*args, foreach=False, **options)
+    ):
+        train(*arguments)
+
+
 def contiguous(*arguments: Any) -> LeNet5:
     """Return our model in PyTorch's default (contiguous) memory format."""
     return LeNet5(*arguments).to(memory_format=torch.contiguous_format)
@@ -182,14 +196,14 @@ def tutorial_model() -> nn.Sequential:
     )
 
 
-def tutorial_loader(train: bool, workers: int = 0) -> DataLoader[Any]:
+def tutorial_loader(train: bool) -> DataLoader[Any]:
     """Return MNIST as the tutorial reads it."""
     from torchvision import datasets, transforms  # only here: this import takes longer than all of ours
 
     datasets.MNIST.raw_folder = str(mnist.FOLDER)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     digits = datasets.MNIST("", train=train, transform=transform)
-    return DataLoader(digits, batch_size=64 if train else 1000, shuffle=train, num_workers=workers)
+    return DataLoader(digits, batch_size=64 if train else 1000, shuffle=train)
 
 
 def tutorial_training(model: nn.Module, batches: Iterable[Any], epochs: int = 1) -> Iterator[nn.Module]:
@@ -205,9 +219,9 @@ def tutorial_training(model: nn.Module, batches: Iterable[Any], epochs: int = 1)
             yield model
 
 
-def tutorial_epoch(workers: int) -> None:
+def tutorial_epoch() -> None:
     """Train a new network for an epoch, as the tutorial does."""
-    list(tutorial_training(tutorial_model(), tutorial_loader(train=True, workers=workers)))
+    list(tutorial_training(tutorial_model(), tutorial_loader(train=True)))
 
 
 def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> None:
@@ -216,47 +230,48 @@ def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> 
     list(tutorial_training(tutorial_model().to(memory_format=layout), batches))
 
 
-def epochs() -> tuple[dict[str, list[float]], list[float]]:
+def epochs(rounds: int, *only: str) -> tuple[dict[str, list[float]], list[float]]:
     """Return the seconds of an epoch of 60,000 images for each way to train, and the rate of matrix products.
 
-    The ways take turns. The rate (GFLOP/s, 2048×2048 in float32) shows what the processor can reach.
+    The ways, or `only` some, take turns, `rounds` times. The rate (GFLOP/s, 2048×2048 in float32) shows what the
+    processor can reach.
     """
     prepare_for("cpu")
     images, labels = tensors("train")
     standardised = (images / 255 - MEAN) / STD
     tutorial, distorted = recipe(**TUTORIAL), recipe(**DISTORTED)
     ways: dict[str, Callable[[], Any]] = {
-        "the tutorial's loop": lambda: tutorial_epoch(workers=0),
-        "the tutorial's loop, 4 workers": lambda: tutorial_epoch(workers=4),
+        "the tutorial's loop": tutorial_epoch,
         "a plain loop": lambda: plain_epoch(standardised, labels, torch.contiguous_format),
         "a plain loop, channels_last": lambda: plain_epoch(standardised, labels, torch.channels_last),
         "ours": lambda: train(images, labels, tutorial),
         "ours without channels_last": lambda: train(images, labels, tutorial, kind=contiguous),
         "ours without C5 as a product": lambda: train(images, labels, tutorial, kind=c5_as_convolution),
         "ours with ReLU before pooling": lambda: train(images, labels, tutorial, kind=relu_first),
+        "ours without the fused optimiser": lambda: train_unfused(images, labels, tutorial),
         "ours on one thread": lambda: train(images, labels, tutorial, threads=1),
         "ours on PyTorch's threads": lambda: train_shared(images, labels, tutorial),
         "ours with distortions": lambda: train(images, labels, distorted),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(REPEATS):
-        for name, epoch in ways.items():
+    seconds: dict[str, list[float]] = {name: [] for name in only or ways}
+    for _ in range(rounds):
+        for name in seconds:
             torch.manual_seed(0)
-            seconds[name].append(timed(epoch)[0])
+            seconds[name].append(timed(ways[name])[0])
     a, b = torch.rand(2, 2048, 2048)
     with pytorchs_threads():
         return seconds, [2 * 2048**3 / timed(torch.mm, a, b)[0] / 1e9 for _ in range(4 * REPEATS)]
 
 
 def scores(name: str, device: str = "cpu", seed: int = 0) -> list[float]:
-    """Return the test accuracy after each epoch of `ours`, with the recipe of three epochs, or of the tutorial's loop.
+    """Return the test accuracy after each epoch of `ours`, with the recipe QUICK, or of the tutorial's loop.
 
     Training stops after the first epoch that reaches TARGET.
     """
     prepare_for(device)
     torch.manual_seed(seed)
     test: Iterable[Any] = [tensors("t10k", device)] if name == "ours" else tutorial_loader(train=False)
-    config = recipe(**{"train.epochs": EPOCHS_TO_TARGET, "train.seed": seed})
+    config = recipe(**QUICK, **{"train.seed": seed})
     models: Iterator[nn.Module] = (model for model, _ in ours(*tensors("train", device), config))
     if name != "ours":
         models = tutorial_training(tutorial_model(), tutorial_loader(train=True), TUTORIAL_EPOCHS)
@@ -271,18 +286,22 @@ def measure_cpu() -> Iterator[Row]:
 
     Each instruction set has a process of its own, because libraries choose it when they are loaded.
     """
-    instruction_sets = {"AVX2": numerics.environment()}
+    instruction_sets: dict[str, tuple[dict[str, str], Any]] = {"AVX2": (numerics.environment(), (ROUNDS,))}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and " avx512f " in cpuinfo.read_text():
-        instruction_sets["AVX-512"] = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-    for name, variables in instruction_sets.items():
-        found, rates = in_process("epochs", env=os.environ | variables)
-        yield from ((f"epoch, {name}, {way}", "s", seconds) for way, seconds in found.items())
+        variables = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+        instruction_sets["AVX-512"] = variables, (REPEATS, "a plain loop, channels_last", "ours")
+    for name, (variables, arguments) in instruction_sets.items():
+        found, rates = in_process("epochs", *arguments, env=os.environ | variables)
+        for way, seconds in found.items():
+            yield f"epoch, {name}, {way}", "s", seconds
+            if way.startswith("ours "):
+                shares = [other / own for own, other in zip(found["ours"], seconds, strict=True)]
+                yield f"{way}, relative to ours in the same round", "", shares
         yield f"rate, {name}, ours", "GFLOP/s", [STEP_FLOPS * 60_000 / seconds / 1e9 for seconds in found["ours"]]
         yield f"rate, {name}, a matrix product, 2048×2048", "GFLOP/s", rates
     for name, (before, statement) in STARTS.items():
-        code = f"import time; {before}; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
-        yield f"start, {name}", "s", [float(output("-c", code)) for _ in range(REPEATS)]
+        yield f"start, {name}", "s", [float(output("-c", START.format(before, statement))) for _ in range(REPEATS)]
     for name in ("ours", "tutorial"):
         seconds, found = timed(in_process, "scores", name)
         yield f"process of {name}", "s", [seconds]
@@ -329,10 +348,19 @@ def gpu_epochs(images: Tensor, labels: Tensor) -> Iterator[Row]:
     """Measure an epoch of 60,000 images in batches of 64, as on the processor."""
     tutorial, distorted = ((images, labels, recipe(**changes)) for changes in (TUTORIAL, DISTORTED))
     train(*tutorial)  # CUDA and its libraries are loaded when they are first used
-    for name, arguments in (("epoch", tutorial), ("epoch with distortions", distorted)):
+    four = images, labels, recipe(**(TUTORIAL | {"train.epochs": 4}))
+    for name, arguments in (("epoch", tutorial), ("epoch with distortions", distorted), ("four epochs", four)):
         yield name, "s", [timed(train, *arguments)[0] for _ in range(REPEATS)]
-    with mock.patch("lenet.training.CapturedSteps", lambda steps: steps):
-        yield "epoch, kernels launched one by one", "s", [timed(train, *tutorial)[0]]
+    with mock.patch("lenet.steps.find_spec", return_value=None):
+        yield "epoch, PyTorch's kernels", "s", [timed(train, *tutorial)[0] for _ in range(REPEATS)]
+        with mock.patch("lenet.training.CapturedSteps", lambda steps: steps):
+            yield "epoch, PyTorch's kernels launched one by one", "s", [timed(train, *tutorial)[0]]
+    if find_spec("jax"):
+        first, *others = json.loads(output("-m", "tools.dev.jax_scan"))
+        yield "epoch, JAX's compiled scan", "s", others
+        yield "first epoch, JAX's compiled scan, with compilation", "s", [first]
+        _, *ours = (timed(train, *tutorial)[0] for _ in range(REPEATS))
+        yield "epoch, relative to JAX's compiled scan", "", [median(ours) / median(others)]
     torch.cuda.reset_peak_memory_stats()
     seconds, _ = timed(train, *distorted)
     yield "memory, epoch with distortions", "MiB", [torch.cuda.max_memory_reserved() / 2**20]
@@ -357,20 +385,18 @@ def first_losses(device: str) -> list[float]:
 
 
 def gpu_trainings(images: Tensor, labels: Tensor) -> Iterator[Row]:
-    """Train with each seed: the default, as the stage does, and EPOCHS_TO_TARGET epochs on all images."""
+    """Train with each seed: the default, as the stage does, and the recipe QUICK."""
     test_images, test_labels = tensors("t10k", "cuda")
     split = folds.split(len(images), section(folds.SplitConfig, "split", {}))
     fit_on, val = ((images[index], labels[index]) for index in map(torch.from_numpy, split))
-    default, short = [], []
-    for seed in SEEDS:
-        default.append(timed(train, *fit_on, recipe(**{"train.seed": seed}), *val))
-        config = recipe(**{"train.seed": seed, "train.epochs": EPOCHS_TO_TARGET})
-        seconds, (model, _) = timed(train, images, labels, config)
-        short.append((seconds, accuracy(predict(model, test_images), test_labels)))
+    default = [timed(train, *fit_on, recipe(**{"train.seed": seed}), *val) for seed in SEEDS]
     yield "the default, training and validation", "s", [seconds for seconds, _ in default]
-    yield "the default, validation accuracy", "", [row.val_accuracy for _, (_, row) in default]
-    yield f"{EPOCHS_TO_TARGET} epochs on 60,000 images, training", "s", [seconds for seconds, _ in short]
-    yield f"{EPOCHS_TO_TARGET} epochs on 60,000 images, test accuracy", "", [score for _, score in short]
+    yield "the default, validation accuracy", "", [cast(float, row.val_accuracy) for _, (_, row) in default]
+    quick = [timed(train, images, labels, recipe(**QUICK, **{"train.seed": seed})) for seed in QUICK_SEEDS]
+    scores = [accuracy(predict(model, test_images), test_labels) for _, (model, _) in quick]
+    yield "the quick run, training", "s", [seconds for seconds, _ in quick]
+    yield "the quick run, test accuracy", "", scores
+    yield "the quick run, mean test accuracy", "", [fmean(scores)]
 
 
 def measure_gpu() -> Iterator[Row]:
@@ -381,9 +407,13 @@ def measure_gpu() -> Iterator[Row]:
     yield "loss of step 1, relative difference from the CPU's", "", off[:1]
     yield f"losses of steps 1 to {COMPARED}, likewise", "", off
     yield from gpu_trainings(images, labels)
-    found = [timed(in_process, "scores", "ours", "cuda", seed) for seed in SEEDS]
-    yield "process, from its start to 99 %", "s", [seconds for seconds, _ in found]
-    yield "process, test accuracy", "", [scores[-1] for _, scores in found]
+    with TemporaryDirectory() as empty:
+        cold = timed(in_process, "scores", "ours", "cuda", env=os.environ | {"TRITON_CACHE_DIR": empty})
+    yield "process of the quick run, compiling its kernels", "s", [cold[0]]
+    found = [timed(in_process, "scores", "ours", "cuda", seed) for seed in range(PROCESSES)]
+    yield "process of the quick run", "s", [seconds for seconds, _ in found]
+    yield "process of the quick run, test accuracy", "", [scores[-1] for _, scores in found]
+    yield "start, PyTorch", "s", [float(output("-c", START.format("pass", "import torch"))) for _ in range(PROCESSES)]
 
 
 PARTS = {"cpu": measure_cpu, "busy": measure_busy, "gpu": measure_gpu}

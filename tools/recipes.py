@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -19,10 +19,31 @@ TUTORIAL = NO_DISTORTIONS | {
     "train.schedule": "constant",
     "train.warmup": 0,
 }
-RECIPES: dict[str, dict[str, Any]] = {
-    "the default": {},
-    "three epochs": {"train.epochs": 3},
-    "the tutorial's": TUTORIAL,
+LONG = {"split.folds": 1, "train.epochs": 80}
+QUICK = {
+    "split.folds": 1,
+    "train.epochs": 2,
+    "train.batch_size": 64,
+    "train.lr": 0.05,
+    "train.augment.rotation": 5,
+    "train.augment.shift": 1,
+    "train.augment.scale": 0.05,
+    "train.augment.shear": 0.05,
+}
+
+
+class Recipe(NamedTuple):
+    """The changes to params.yaml, and the number of seeds with which it is run."""
+
+    changes: dict[str, Any]
+    seeds: int = 10
+
+
+RECIPES = {
+    "the default": Recipe({}),
+    "the long run": Recipe(LONG),
+    "the quick run": Recipe(QUICK, 30),
+    "the tutorial's": Recipe(TUTORIAL),
 }
 
 

@@ -103,15 +103,16 @@ def _description(layer: Layer, operations: list[network.Operation], above: str) 
     first, *then = layer.kind.split(", ")
     shape: Sequence[int] = () if layer.output is None else layer.output.shape
     units = len(shape) == 1
-    size = "×".join(map(str, operations[0].get("size", ())))
+    size = "×".join(str(length) for operation in operations for length in operation.get("size", ()))
     what = {
         "convolution": f"Convolution of {f'all maps of {above}' if above else 'the input'}",
         "max-pooling": f"The maximum of each {size} block, which small shifts hardly change",
         "average pooling": f"The mean of each {size} block",
     }
-    sums = f"Each is a weighted sum of all of {above or 'the input'}"
+    if units and first in ("convolution", "fully connected"):
+        what[first] = f"Each is a weighted sum of all of {above or 'the input'}"
     amount = f"{shape[0]} units" if units else f"{shape[0]} maps of {shape[1]}×{shape[2]}"
-    return ", then ".join([f"{amount}. {sums if units else what[first]}", *then]) + "."
+    return ", then ".join([f"{amount}. {what.get(first, first)}", *then]) + "."
 
 
 def _tiles(metrics: Sections, correct: int, total: int, bins: int) -> list[list[str]]:

@@ -48,24 +48,24 @@ def results() -> str:
     """Return the table of recipes, from docs/results.csv."""
     results, params = pd.read_csv("docs/results.csv"), pipeline.load(Path("params.yaml"))
     rows = []
-    for recipe, changes in RECIPES.items():
-        found = matching(results, params, changes)
+    for name, recipe in RECIPES.items():
+        found = matching(results, params, recipe.changes)
         if found.empty:
-            raise PipelineError(f"docs/results.csv has no row for the recipe {recipe}: see docs/experiments.md")
+            raise PipelineError(f"docs/results.csv has no row for the recipe {name}: see docs/experiments.md")
         for over, runs in found.groupby("over", sort=False):
             kind = "seeds" if over.startswith("train.seed") else "folds"
             scores = {row.metric: f"{row.mean:.2%} ± {row.std:.2%}" for row in runs.itertuples()}
             cells = [scores.get(f"evaluate.{part}.accuracy", "") for part in ("val", "test")]
-            rows.append([f"{recipe}, {runs['n'].iloc[0]} {kind}", *cells])
+            rows.append([f"{name}, {runs['n'].iloc[0]} {kind}", *cells])
     return table(rows, ["recipe", "validation accuracy", "test accuracy"])
 
 
 def recipes() -> str:
     """Return the commands that queue and run the experiments of docs/results.csv, and write that file."""
     commands = []
-    for changes in RECIPES.values():
+    for changes, seeds in RECIPES.values():
         words = "".join(f" -S {name}={str(value).lower()}" for name, value in changes.items())
-        commands.append(f"$ dvc exp run --queue -S compute.threads=1 -S 'train.seed=range(0,10)'{words} evaluate")
+        commands.append(f"$ dvc exp run --queue -S compute.threads=1 -S 'train.seed=range(0,{seeds})'{words} evaluate")
         if not changes:
             commands.append("$ dvc exp run --queue -S compute.threads=1 -S 'split.fold=range(1,5)' evaluate")
     named = "{train,evaluate.val,evaluate.test}.{loss,accuracy} evaluate.{val,test}.calibration_error"
@@ -132,9 +132,19 @@ def sweep() -> str:
 
 
 def speed() -> str:
-    """Return the measurements of tools.bench, from docs/speed.csv."""
+    """Return the measurements of `make bench`."""
+    return measurements("docs/speed.csv")
+
+
+def gpu() -> str:
+    """Return the measurements of `make gpu`."""
+    return measurements("docs/gpu.csv")
+
+
+def measurements(path: str) -> str:
+    """Return the table that tools.bench wrote to `path`."""
     rows = []
-    for row in pd.read_csv("docs/speed.csv").itertuples():
+    for row in pd.read_csv(path).itertuples():
         spread = "" if row.n == 1 else f"{row.lowest:.3g} to {row.highest:.3g}"
         unit = "" if pd.isna(row.unit) else row.unit
         rows.append([row.measured, f"{row.median:.3g}", spread, unit])
@@ -167,22 +177,15 @@ def cost() -> str:
 
 
 def ingredients() -> str:
-    """Return the table of the value of each ingredient of the recipe, from the runs in docs/ingredients.csv."""
-    runs = pd.read_csv("docs/ingredients.csv").query("typ != 'baseline'").set_index("train.seed")
-    params = runs.filter(like="train.").rename(columns=lambda key: key.split(".")[-1])
-    differs = params != params.mode().iloc[0]  # the most frequent value is the recipe's
-    without = differs.apply(lambda run: code(params.columns[run]), axis=1)
-    whole = runs["val.accuracy"][without == ""]
+    """Return the table of the value of each ingredient of the recipe, from the runs in docs/ablation.csv."""
+    scores = pd.read_csv("docs/ablation.csv").pivot_table(index="seed", columns="recipe", values="val_accuracy")
     rows = []
-    for ingredients, accuracy in runs["val.accuracy"].groupby(without):
-        worth = (whole - accuracy).dropna()
-        ends = interval(worth, "low", "high")
-        cells = [len(accuracy), f"{accuracy.mean():.2%} ± {accuracy.std():.2%}"]
-        if ingredients:
-            cells += [f"{worth.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
-        rows.append((worth.mean(), [ingredients or "nothing", *cells]))
-    headers = ["without", "seeds", "validation accuracy", "worth", "95 % interval"]
-    return table([cells for _, cells in sorted(rows)], headers)
+    for recipe, accuracy in scores.items():
+        behind = scores["the default"] - accuracy
+        ends = interval(behind, "low", "high")
+        cells = [] if recipe == "the default" else [f"{behind.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
+        rows.append((behind.mean(), [recipe, f"{accuracy.mean():.2%} ± {accuracy.std():.2%}", *cells]))
+    return table([cells for _, cells in sorted(rows)], ["recipe", "validation accuracy", "behind", "95 % interval"])
 
 
 def smoothing() -> str:
@@ -197,11 +200,6 @@ def smoothing() -> str:
         behind = f"{accuracy['behind']:.3%} ({accuracy['behind_low']:.3%} to {accuracy['behind_high']:.3%})"
         rows.append([value, *cells, behind if accuracy["shared"] else ""])
     return table(rows, ["label smoothing", "accuracy", "calibration error", "behind"])
-
-
-def gpu() -> str:
-    """Return the output of `make gpu`."""
-    return console(("make gpu", "gpu"))
 
 
 def host() -> str:
