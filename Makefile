@@ -35,6 +35,7 @@ bench: .venv/runtime ## measure the speed of training; CSV=FILE also writes the 
 
 # Without a .venv, a python3 that already has PyTorch and the packages below is used, because some GPU machines can't
 # install anything. data/mnist must then be provided.
+gpu: export PYTHONPATH := $(PYTHONPATH)
 gpu: ## test training on a GPU and measure it; CSV=FILE also writes the table there
 	@python=$(PYTHON); \
 	if [ -e .venv/dev ] || ! $$python -c 'import pandas, pydantic, pytest, safetensors, scipy, tabulate, torch, yaml' 2> /dev/null; then \

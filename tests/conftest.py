@@ -16,7 +16,7 @@ import pytest
 
 from lenet.config import Config
 from stages.launch import pipeline
-from stages.launch.errors import run
+from tools.errors import run
 
 # Tests run side by side, as many as there are cores: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -21,10 +21,10 @@ _SEGMENTS = [
 _LIT = ["012345", "12", "01643", "01236", "5612", "05623", "056432", "012", "0123456", "650123"]
 
 
-def digits(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return `n` images, uint8 n×28×28, and their labels, uint8 n, each digit equally often."""
+def digits(n: int, seed: int = 0, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` images, uint8 n×28×28, and their labels, uint8 n, each of the `classes` equally often."""
     random = np.random.default_rng(seed)
-    labels = np.arange(n, dtype=np.uint8) % 10
+    labels = (np.arange(n) % classes).astype(np.uint8)
     images = random.integers(0, 60, (n, 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         for segment in _LIT[label]:
@@ -38,11 +38,11 @@ def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def files(train: int, test: int) -> dict[str, bytes]:
+def files(train: int, test: int, classes: int = 10) -> dict[str, bytes]:
     """Return the four files of a fake MNIST by name."""
     content = {}
     for part, n, seed in (("train", train, 0), ("t10k", test, 1)):
-        images, labels = digits(n, seed)
+        images, labels = digits(n, seed, classes)
         content |= {f"{part}-images-idx3-ubyte": idx(images), f"{part}-labels-idx1-ubyte": idx(labels)}
     return content
 
@@ -54,7 +54,7 @@ def checksums(content: dict[str, bytes]) -> dict[str, tuple[int, str]]:
 
 def dataset(text: str, content: dict[str, bytes]) -> str:
     """Return `text`, that of lenet/data/dataset.py, with the FILES that stand for just `content`."""
-    changed, n = re.subn(r"^FILES = {.*?^}", f"FILES = {checksums(content)!r}", text, flags=re.M | re.S)
+    changed, n = re.subn(r"^FILES = {.*?}$", f"FILES = {checksums(content)!r}", text, flags=re.M | re.S)
     assert n == 1
     return changed
 

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from conftest import Project
 
-from lenet.errors import PipelineError
 from tools import compare
+from tools.errors import ToolError
 
 SEEDS = "train.seed, split.fold 0"
 
 
 def values(**columns: list) -> tuple[pd.DataFrame, pd.DataFrame]:
     n = len(next(iter(columns.values())))
-    frame = pd.DataFrame({"train.seed": [0] * n, "split.fold": [0] * n, "code.m": ["a"] * n, "of": ["m"] * n} | columns)
+    frame = pd.DataFrame({"train.seed": [0] * n, "split.fold": [0] * n, "code.m": ["a"] * n} | columns)
     metrics = [name for name in frame if name.startswith("m.")]
     return frame.drop(columns=metrics), frame[metrics]
 
@@ -33,7 +33,7 @@ def test_groups_differ_in_params_other_than_seed_and_fold():
     )
     summary = compare.summarise(params, metrics, ["m.accuracy", "m.loss"])
     numbers = ["n", "mean", "std", "low", "high", "shared", "behind", "behind_low", "behind_high"]
-    assert list(summary) == ["train.lr", "over", "metric", *numbers, "of"]
+    assert list(summary) == ["train.lr", "over", "metric", *numbers]
     # The best first: the highest accuracy, the lowest loss.
     assert list(zip(summary["train.lr"], summary["over"], summary["metric"], summary["n"], strict=True)) == [
         (0.2, SEEDS, "m.accuracy", 2),
@@ -96,7 +96,7 @@ def test_one_run_has_no_spread_and_a_missing_metric_no_part():
 
 def test_an_unknown_metric():
     params, metrics = values(**{"m.loss": [1.0]})
-    with pytest.raises(PipelineError, match=r"no run has the metric m\.accuracy; there are: m\.loss"):
+    with pytest.raises(ToolError, match=r"no run has the metric m\.accuracy; there are: m\.loss"):
         compare.summarise(params, metrics, ["m.accuracy"])
 
 

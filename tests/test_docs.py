@@ -10,6 +10,7 @@ from conftest import ROOT, Project
 
 from tools.dev import docs
 from tools.lock import problems
+from tools.recipes import RECIPES
 
 PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
 # Results of others, and what is no result.
@@ -32,6 +33,13 @@ def test_a_forged_number_is_noticed(monkeypatch):
     forged = re.sub(r"\*\*\d\d\.\d\d%\*\*", "**99.95%**", PAGES["README.md"])
     assert forged != PAGES["README.md"]
     assert docs.filled(forged) == PAGES["README.md"]
+
+
+def test_results_of_another_model_are_not_shown(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(docs, "OF", "An MLP on MNIST")
+    assert docs.results().count("not measured for An MLP on MNIST") == len(RECIPES)
+    assert "%" not in docs.results()
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -85,12 +93,12 @@ def test_an_ingredient_is_worth_what_the_same_seeds_lose_without_it(tmp_path, mo
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/ablation.csv").write_text(
         "recipe,seed,val_accuracy\n"
-        "the default,0,0.91\nthe default,1,0.92\nthe default,2,0.99\n"
+        "the recipe,0,0.91\nthe recipe,1,0.92\nthe recipe,2,0.99\n"
         "without shift,0,0.90\nwithout shift,1,0.91\n"
     )
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in docs.ingredients().splitlines()[2:]]
     assert rows == [
-        ["the default", "94.00% ± 4.36%", "", ""],
+        ["the recipe", "94.00% ± 4.36%", "", ""],
         ["without shift", "90.50% ± 0.71%", "1.000%", "1.000% to 1.000%"],
     ]
 

@@ -13,7 +13,7 @@ from conftest import Project, copy, ran, wait_for
 from distributed import Reschedule
 
 import tools.fleet.sweep
-from lenet.errors import PipelineError
+from tools.errors import ToolError
 from tools.fleet import cluster, marks, numerics, work
 from tools.fleet.queue import Experiment, find, label, queued
 from tools.fleet.queue import results as refs_of
@@ -218,7 +218,7 @@ def test_hosts_are_watched_while_the_git_remote_is_away(
     def fetch_results(arrived: dict[str, tuple[str, str]]) -> None:
         assert arrived == {content: ("ref", "")}
         if len(looks) < 2:
-            raise PipelineError("no route")
+            raise ToolError("no route")
         sweep.outcomes[content] = "ran"
 
     monkeypatch.setattr(sweep, "fetch_results", fetch_results)
@@ -264,7 +264,7 @@ def test_what_stops_a_host_stops_the_worker_of_each_gpu(tmp_path: Path):
     fake = f"#!/bin/sh\ntrap 'touch {tmp_path}/stopped$CUDA_VISIBLE_DEVICES; exit' TERM\n"
     (tmp_path / "python").write_text(f"{fake}touch {tmp_path}/up$CUDA_VISIBLE_DEVICES\nwhile :; do sleep 0.1; done\n")
     (tmp_path / "python").chmod(0o755)
-    code = "import sys; sys.argv[1:] = ['worker', 'tcp://10.0.0.1:1']; from stages.launch.errors import run; "
+    code = "import sys; sys.argv[1:] = ['worker', 'tcp://10.0.0.1:1']; from tools.errors import run; "
     code += "from tools.fleet import __main__, cluster, numerics; cluster.remotes_missing = list; "
     code += "cluster.measure = lambda: numerics.Machine(2, {'cpu': 'c', 'cuda': 'g'}); "
     code += f"sys.executable = '{tmp_path}/python'; run(__main__.main)"

@@ -57,12 +57,12 @@ TAMPERINGS = {
     ),
     "a param edited": (
         edit("params.yaml", LR, "\n  lr: 0.06 "),
-        [f"{stage}: its params section train differs from the one in dvc.lock" for stage in ("train", "report")],
+        [f"{stage}: its param train in params.yaml differs from the one in dvc.lock" for stage in ("train", "report")],
     ),
     "a section removed": (
         edit("params.yaml", "evaluate:\n  calibration_bins: 15", ""),
         [
-            f"{stage}: its params section evaluate is missing in params.yaml"
+            f"{stage}: its param evaluate is missing in params.yaml"
             for stage, entry in PIPELINE.items()
             if "evaluate" in entry.params
         ],
@@ -89,7 +89,7 @@ TAMPERINGS = {
     "a stage frozen": (frozen("frozen"), ["stats: it is frozen, so DVC does not check"]),
     "a stage that always runs": (frozen("always_changed"), ["stats: it is always_changed, so DVC does not check"]),
     "an output moved to another stage": (
-        edit("dvc.yaml", "      - models/predictions.csv\n    metrics:", "    metrics:"),
+        edit("dvc.yaml", "    outs:\n      - models/predictions.csv\n    metrics:", "    metrics:"),
         ["evaluate: its output models/predictions.csv is in dvc.lock, but not in dvc.yaml"],
     ),
     "an output added": (
@@ -127,6 +127,6 @@ def test_every_edited_hash_is_noticed(stage, project: Project):
     assert len(found) >= 2
     for entry in found:
         at = start + entry.start(2)
-        (project.root / "dvc.lock").write_text(f"{lock[:at]}{'0' * 32}{lock[at + 32 :]}")
+        (project.root / "dvc.lock").write_text(f"{lock[:at]}{'f' * 32}{lock[at + 32 :]}")
         # What only DVC's cache holds and no stage reads, only `make verify` can judge.
         assert problems(project.root) or (PIPELINE[stage].outputs.get(entry[1]) and entry[1] not in read)

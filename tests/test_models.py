@@ -1,9 +1,12 @@
-"""The pipeline with models that people may make of LeNet-5, edited as docs/make-it-yours.md says."""
+"""The pipeline with other models and another data set, edited as docs/make-it-yours.md says."""
 
 import re
+from pathlib import Path
 
+import fakes
 import pytest
-from conftest import STAGES, Project
+from conftest import LR, STAGES, Project
+from PIL import Image
 
 THREE = """
     one=nn.Conv2d(1, 8, 3, bias=False), norm=nn.BatchNorm2d(8), relu1=nn.ReLU(), pool=nn.AvgPool2d(2),
@@ -43,3 +46,37 @@ def test_another_model(layers, warned, alive, project: Project):
     before = (project.root / "dvc.lock").read_bytes()
     project.run("dvc", "repro", "--force")
     assert (project.root / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_another_data_set(project: Project, tmp_path: Path):
+    content = fakes.files(train=300, test=100, classes=5)
+    fakes.write_mirror(tmp_path / "five", content)
+    project.env["MNIST_MIRROR"] = str(tmp_path / "five")
+    names = ("an empty ring", "a stroke", "a swan's neck", "two bows, open to the left", "a chair upside down")
+    dataset = project.root / "lenet/data/dataset.py"
+    text = fakes.dataset(dataset.read_text(), content)
+    for name, value in {
+        "TITLE": "Signs",
+        "ITEM, A_ITEM": ("sign", "a sign"),
+        "LIKE_MNIST": False,
+        "CLASSES": names,
+    }.items():
+        text, n = re.subn(f"^{name} = .*", f"{name} = {value!r}", text, flags=re.M)
+        assert n == 1
+    dataset.write_text(text)
+    project.edit("params.yaml", "epochs: 2", "epochs: 12")
+    project.edit("params.yaml", LR, "\n  lr: 0.02 ")
+    (project.root / "data/mnist").rename(tmp_path / "elsewhere")
+    assert project.repro() == STAGES
+    page = (project.root / "report.html").read_text()
+    assert "Draw a sign" in page
+    assert all(name.replace("'", "\\u0027") in page or name in page for name in names)
+    images, labels = fakes.digits(20, seed=2, classes=5)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    lines = project.run("python", "-m", "tools.predict", *(str(tmp_path / f"{n}.png") for n in range(20))).splitlines()
+    right = [f".png: {names[label]} (" in line for line, label in zip(lines, labels, strict=True)]
+    assert sum(right) >= 18, lines
+    project.commit("Another data set")
+    assert project.run("python", "-m", "tools.verify").endswith("(identical to the bit)\n")

@@ -10,8 +10,8 @@ import pytest
 from browser import needs_browser
 from conftest import ROOT, Project
 
-from lenet.errors import PipelineError
 from tools.dev import plots_page
+from tools.errors import ToolError
 
 PAGE = (ROOT / plots_page.PAGE).read_text()
 SCRIPT = re.compile("<script[^>]*>(.*?)</script>", re.DOTALL)
@@ -26,7 +26,7 @@ def test_the_page_is_what_the_tool_makes():
 
 def test_another_script_is_refused(monkeypatch):
     monkeypatch.setattr(plots_page, "npm_file", lambda *_, **__: b"another")
-    with pytest.raises(PipelineError, match=r"the script of vega@\S+ has the SHA-256 \w{64} instead of \w{64}"):
+    with pytest.raises(ToolError, match=r"the script of vega@\S+ has the SHA-256 \w{64} instead of \w{64}"):
         plots_page.fetch(next(iter(plots_page.SCRIPTS)))
 
 

@@ -29,10 +29,9 @@ def test_every_target_that_is_named_exists():
 @pytest.mark.parametrize(
     ("arguments", "edits", "line"),
     [
-        (["lock"], {"dvc.yaml": "stages: {a: {}}"}, r"dvc\.yaml does not describe a pipeline: KeyError.*; .*"),
-        (["lock"], {"dvc.lock": ""}, r"dvc\.lock or params\.yaml is malformed: .*"),
-        (["lock"], {"dvc.lock": None}, r"dvc\.lock can't be read: No such file or directory; .*"),
-        (["lock"], {"params.yaml": "train: ["}, r"params\.yaml is not valid YAML: .*"),
+        (["lock"], {"dvc.yaml": "stages: {a: {}}"}, r"DVC can't read this project: .*dvc\.yaml' validation failed; .*"),
+        (["lock"], {"dvc.lock": "stages: []"}, r"DVC can't read this project: .*dvc\.lock' validation failed.*"),
+        (["lock"], {"params.yaml": "train: ["}, r"DVC can't read this project: .*params\.yaml.* is corrupted; .*"),
         (["dev.checksums"], {}, r"name the files: python -m tools\.dev\.checksums FILE…"),
         (["dev.checksums", "nowhere"], {}, r"nowhere can't be read: .*"),
         (["compare", "train.speed"], {}, r"no run has the metric train\.speed; there are: .*"),

@@ -17,6 +17,7 @@ The measurements on a GPU don't need DVC, only data/mnist, PyTorch, and what len
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,23 +39,22 @@ from torch.utils.data import DataLoader
 
 from lenet.compute import ComputeConfig, prepare
 from lenet.data import folds
-from lenet.errors import PipelineError
 from lenet.metrics import accuracy
 from lenet.model import LeNet5, predict
 from lenet.numerics import machine
 from lenet.training import Epoch, TrainConfig, fit
 from stages.artifacts import mnist
 from stages.launch import numerics, pipeline
-from stages.launch.errors import run
 from stages.launch.params import check
+from tools.errors import ToolError, run
 from tools.recipes import NO_DISTORTIONS, QUICK, TUTORIAL, changed
 
 Row = tuple[str, str, list[float]]  # what was measured, its unit, and the values
 
 MEAN, STD = 0.1307, 0.3081
 THREADS = 2
-ROUNDS = 16  # of epochs on the processor
 REPEATS = 5
+ROUNDS, SOME = 16, 12_000  # of the variants of our training, and the images on which each trains
 BUSY_REPEATS = 3
 LIMIT = 30  # seconds for an epoch on a busy machine; on an idle one it takes about 3
 SEEDS = range(10)
@@ -230,12 +230,18 @@ def plain_epoch(images: Tensor, labels: Tensor, layout: torch.memory_format) -> 
     list(tutorial_training(tutorial_model().to(memory_format=layout), batches))
 
 
-def epochs(rounds: int, *only: str) -> tuple[dict[str, list[float]], list[float]]:
-    """Return the seconds of an epoch of 60,000 images for each way to train, and the rate of matrix products.
+def alternate(rounds: int, ways: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """Return the seconds that each of `ways` takes; they take turns, `rounds` times."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            torch.manual_seed(0)
+            seconds[name].append(timed(way)[0])
+    return seconds
 
-    The ways, or `only` some, take turns, `rounds` times. The rate (GFLOP/s, 2048×2048 in float32) shows what the
-    processor can reach.
-    """
+
+def epochs(*only: str) -> dict[str, list[float]]:
+    """Return the seconds of an epoch of 60,000 images in batches of 64, for each loop or `only` some."""
     prepare_for("cpu")
     images, labels = tensors("train")
     standardised = (images / 255 - MEAN) / STD
@@ -245,22 +251,36 @@ def epochs(rounds: int, *only: str) -> tuple[dict[str, list[float]], list[float]
         "a plain loop": lambda: plain_epoch(standardised, labels, torch.contiguous_format),
         "a plain loop, channels_last": lambda: plain_epoch(standardised, labels, torch.channels_last),
         "ours": lambda: train(images, labels, tutorial),
-        "ours without channels_last": lambda: train(images, labels, tutorial, kind=contiguous),
-        "ours without C5 as a product": lambda: train(images, labels, tutorial, kind=c5_as_convolution),
-        "ours with ReLU before pooling": lambda: train(images, labels, tutorial, kind=relu_first),
-        "ours without the fused optimiser": lambda: train_unfused(images, labels, tutorial),
-        "ours on one thread": lambda: train(images, labels, tutorial, threads=1),
-        "ours on PyTorch's threads": lambda: train_shared(images, labels, tutorial),
         "ours with distortions": lambda: train(images, labels, distorted),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in only or ways}
-    for _ in range(rounds):
-        for name in seconds:
-            torch.manual_seed(0)
-            seconds[name].append(timed(ways[name])[0])
+    return alternate(REPEATS, {name: way for name, way in ways.items() if name in (only or ways)})
+
+
+def variants() -> dict[str, list[float]]:
+    """Return the seconds of training on SOME images, as the default does and without each of what makes it fast."""
+    prepare_for("cpu")
+    images, labels = (tensor[:SOME] for tensor in tensors("train"))
+    data = images, labels, recipe(**{"train.epochs": 1})
+    return alternate(
+        ROUNDS,
+        {
+            "ours": lambda: train(*data),
+            "without channels_last": lambda: train(*data, kind=contiguous),
+            "with C5 as a convolution": lambda: train(*data, kind=c5_as_convolution),
+            "with ReLU before pooling": lambda: train(*data, kind=relu_first),
+            "without the fused optimiser": lambda: train_unfused(*data),
+            "on one thread": lambda: train(*data, threads=1),
+            "on PyTorch's threads": lambda: train_shared(*data),
+        },
+    )
+
+
+def product_rates() -> list[float]:
+    """Return the rate of products of two 2048×2048 matrices in float32, in GFLOP/s: what the processor can reach."""
+    prepare_for("cpu")
     a, b = torch.rand(2, 2048, 2048)
     with pytorchs_threads():
-        return seconds, [2 * 2048**3 / timed(torch.mm, a, b)[0] / 1e9 for _ in range(4 * REPEATS)]
+        return [2 * 2048**3 / timed(torch.mm, a, b)[0] / 1e9 for _ in range(4 * REPEATS)]
 
 
 def scores(name: str, device: str = "cpu", seed: int = 0) -> list[float]:
@@ -286,20 +306,21 @@ def measure_cpu() -> Iterator[Row]:
 
     Each instruction set has a process of its own, because libraries choose it when they are loaded.
     """
-    instruction_sets: dict[str, tuple[dict[str, str], Any]] = {"AVX2": (numerics.environment(), (ROUNDS,))}
+    instruction_sets: dict[str, tuple[dict[str, str], list[str]]] = {"AVX2": (numerics.environment(), [])}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and " avx512f " in cpuinfo.read_text():
         variables = {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
-        instruction_sets["AVX-512"] = variables, (REPEATS, "a plain loop, channels_last", "ours")
-    for name, (variables, arguments) in instruction_sets.items():
-        found, rates = in_process("epochs", *arguments, env=os.environ | variables)
-        for way, seconds in found.items():
-            yield f"epoch, {name}, {way}", "s", seconds
-            if way.startswith("ours "):
-                shares = [other / own for own, other in zip(found["ours"], seconds, strict=True)]
-                yield f"{way}, relative to ours in the same round", "", shares
+        instruction_sets["AVX-512"] = variables, ["a plain loop, channels_last", "ours"]
+    for name, (variables, only) in instruction_sets.items():
+        found = in_process("epochs", *only, env=os.environ | variables)
+        yield from ((f"epoch, {name}, {way}", "s", seconds) for way, seconds in found.items())
         yield f"rate, {name}, ours", "GFLOP/s", [STEP_FLOPS * 60_000 / seconds / 1e9 for seconds in found["ours"]]
+        rates = in_process("product_rates", env=os.environ | variables)
         yield f"rate, {name}, a matrix product, 2048×2048", "GFLOP/s", rates
+    ours, *others = in_process("variants").items()
+    yield f"{SOME:,} images, the default", "s", ours[1]
+    for way, seconds in others:
+        yield f"likewise {way}, relative to it", "", [b / a for a, b in zip(ours[1], seconds, strict=True)]
     for name, (before, statement) in STARTS.items():
         yield f"start, {name}", "s", [float(output("-c", START.format(before, statement))) for _ in range(REPEATS)]
     for name in ("ours", "tutorial"):
@@ -427,9 +448,11 @@ def main() -> None:
     words = parser.parse_args().words
     part = words.pop(0) if words and words[0] in PARTS else "cpu"
     if len(words) > 1 or not all(word.endswith(".csv") for word in words):
-        raise PipelineError(f"python -m tools.bench takes one of {', '.join(PARTS)} and a FILE.csv, not {words}")
+        raise ToolError(f"python -m tools.bench takes one of {', '.join(PARTS)} and a FILE.csv, not {words}")
     if not mnist.FOLDER.is_dir():
-        raise PipelineError(f"there is no {mnist.FOLDER}: run dvc repro first")
+        raise ToolError(f"there is no {mnist.FOLDER}: run dvc repro first")
+    # Without this, a process that measures would outlive a terminated command, and slow whatever comes next.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     facts = machine(prepare_for("cuda" if part == "gpu" else "cpu"))
     print(*facts.values(), sep=", ", file=sys.stderr)
     rows = []

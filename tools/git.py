@@ -3,11 +3,11 @@
 import subprocess
 from pathlib import Path
 
-from lenet.errors import PipelineError
+from tools.errors import ToolError
 
 
 def git(*arguments: str, root: Path | str = ".") -> str:
-    """Run git in `root` and return what it prints; raise PipelineError (status 1) with its reason if it fails."""
+    """Run git in `root` and return what it prints; raise ToolError (status 1) with its reason if it fails."""
     return git_bytes(*arguments, root=root).decode()
 
 
@@ -15,7 +15,7 @@ def git_bytes(*arguments: str, root: Path | str = ".", stdin: bytes = b"") -> by
     """Run git as `git` does, but with `stdin`, and return its output as bytes, for the content of files."""
     done = subprocess.run(["git", *arguments], cwd=root, input=stdin, capture_output=True)
     if done.returncode:
-        raise PipelineError(f"git {arguments[0]} failed: {reason(done.stderr.decode(errors='replace'))}", status=1)
+        raise ToolError(f"git {arguments[0]} failed: {reason(done.stderr.decode(errors='replace'))}", status=1)
     return done.stdout
 
 

@@ -12,7 +12,7 @@ from lenet.errors import PipelineError
 from lenet.ink import convert
 from lenet.model import predict
 from stages.artifacts import model
-from stages.launch.errors import run
+from tools.errors import run
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ TUTORIAL = NO_DISTORTIONS | {
     "split.folds": 1,
     "train.epochs": 1,
     "train.batch_size": 64,
-    "train.init": "pytorch",
     "train.label_smoothing": 0,
     "train.lr": 0.01,
     "train.momentum": 0.5,
@@ -19,11 +18,12 @@ TUTORIAL = NO_DISTORTIONS | {
     "train.schedule": "constant",
     "train.warmup": 0,
 }
-LONG = {"split.folds": 1, "train.epochs": 80}
+LONG = {"split.folds": 1, "train.epochs": 80, "train.init": "kaiming"}
 QUICK = {
     "split.folds": 1,
     "train.epochs": 2,
     "train.batch_size": 64,
+    "train.init": "kaiming",
     "train.lr": 0.05,
     "train.augment.rotation": 5,
     "train.augment.shift": 1,

@@ -9,8 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
-from lenet.errors import PipelineError
-from stages.launch.errors import run
+from tools.errors import ToolError, run
 
 
 def describe(path: Path) -> str:
@@ -20,14 +19,14 @@ def describe(path: Path) -> str:
         if data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise PipelineError(f"{path} can't be read: {error}") from None
+        raise ToolError(f"{path} can't be read: {error}") from None
     return f'    "{path.name.removesuffix(".gz")}": ({len(data):_}, "{hashlib.sha256(data).hexdigest()}"),'
 
 
 def main() -> None:
     """Print the line of each file that the command line names."""
     if not sys.argv[1:]:
-        raise PipelineError("name the files: python -m tools.dev.checksums FILE…")
+        raise ToolError("name the files: python -m tools.dev.checksums FILE…")
     print("\n".join([describe(Path(name)) for name in sys.argv[1:]]))
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from lenet.errors import PipelineError
+from lenet.data.dataset import TITLE
+from lenet.model import NAME
 from stages.launch import pipeline
-from stages.launch.errors import run
 from tools.compare import interval
+from tools.errors import ToolError, run
 from tools.recipes import RECIPES, matching
 
+OF = f"{NAME} on {TITLE}"
 OUTPUT = Path("docs/output")  # printed by commands
 
 # Columns that would make a table of many experiments wider than a page.
@@ -45,13 +47,14 @@ def metrics() -> str:
 
 
 def results() -> str:
-    """Return the table of recipes, from docs/results.csv."""
+    """Return the table of recipes, from the rows in docs/results.csv that are of this model and data set."""
     results, params = pd.read_csv("docs/results.csv"), pipeline.load(Path("params.yaml"))
+    results = results[results["of"] == OF]
     rows = []
     for name, recipe in RECIPES.items():
         found = matching(results, params, recipe.changes)
         if found.empty:
-            raise PipelineError(f"docs/results.csv has no row for the recipe {name}: see docs/experiments.md")
+            rows.append([name, f"not measured for {OF}", ""])
         for over, runs in found.groupby("over", sort=False):
             kind = "seeds" if over.startswith("train.seed") else "folds"
             scores = {row.metric: f"{row.mean:.2%} ± {row.std:.2%}" for row in runs.itertuples()}
@@ -69,7 +72,10 @@ def recipes() -> str:
         if not changes:
             commands.append("$ dvc exp run --queue -S compute.threads=1 -S 'split.fold=range(1,5)' evaluate")
     named = "{train,evaluate.val,evaluate.test}.{loss,accuracy} evaluate.{val,test}.calibration_error"
-    commands += ["$ python -m tools.fleet run", f"$ python -m tools.compare --format csv {named} > docs/results.csv"]
+    commands += [
+        "$ python -m tools.fleet run",
+        f"$ python -m tools.compare --format csv --of '{OF}' {named} > docs/results.csv",
+    ]
     # A line breaks between two changes, not within one.
     whole = [command.replace(" -S ", " -S~") for command in commands]
     wrapped = [" \\\n    ".join(textwrap.wrap(command, 110, break_on_hyphens=False)) for command in whole]
@@ -181,9 +187,9 @@ def ingredients() -> str:
     scores = pd.read_csv("docs/ablation.csv").pivot_table(index="seed", columns="recipe", values="val_accuracy")
     rows = []
     for recipe, accuracy in scores.items():
-        behind = scores["the default"] - accuracy
+        behind = scores["the recipe"] - accuracy
         ends = interval(behind, "low", "high")
-        cells = [] if recipe == "the default" else [f"{behind.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
+        cells = [] if recipe == "the recipe" else [f"{behind.mean():.3%}", f"{ends['low']:.3%} to {ends['high']:.3%}"]
         rows.append((behind.mean(), [recipe, f"{accuracy.mean():.2%} ± {accuracy.std():.2%}", *cells]))
     return table([cells for _, cells in sorted(rows)], ["recipe", "validation accuracy", "behind", "95 % interval"])
 
@@ -234,17 +240,17 @@ BLOCKS += [speed, busy, ingredients, smoothing, gpu, cost, host]
 
 
 def filled(text: str) -> str:
-    """Return the page `text` with its generated parts; raise PipelineError for one that can't be generated."""
+    """Return the page `text` with its generated parts; raise ToolError for one that can't be generated."""
     blocks = {block.__name__: block for block in BLOCKS}
 
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
         if name not in blocks:
-            raise PipelineError(f"there is no block {name}; there are {', '.join(blocks)}")
+            raise ToolError(f"there is no block {name}; there are {', '.join(blocks)}")
         try:
             return f"<!-- {name} -->{match['line']}{blocks[name]()}{match['line']}<!-- end -->"
         except (OSError, ValueError, KeyError) as error:
-            raise PipelineError(f"the block {name} can't be written: {error}") from None
+            raise ToolError(f"the block {name} can't be written: {error}") from None
 
     return re.sub(r"<!-- (?P<name>\w+) -->(?P<line>\n?).*?<!-- end -->", fill, text, flags=re.DOTALL)
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lenet.errors import PipelineError
 from stages.artifacts import mnist
-from stages.launch.errors import run
+from tools.errors import ToolError, run
 
 BATCH, LR, MOMENTUM = 64, 0.01, 0.5
 # The shapes of the weights and their fan-in: C1 and C3, height × width × inputs × outputs; C5, F6 and F7.
@@ -25,7 +24,7 @@ LAYERS = [((5, 5, 1, 6), 25), ((5, 5, 6, 16), 150), ((400, 120), 400), ((120, 84
 def main() -> None:
     """Train for four epochs."""
     if not find_spec("jax"):
-        raise PipelineError("JAX is not installed: pip install 'jax[cuda13]'")
+        raise ToolError("JAX is not installed: pip install 'jax[cuda13]'")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave memory to other processes
     import jax
     import jax.numpy as jnp

@@ -8,8 +8,7 @@ import hashlib
 from pathlib import Path
 
 from lenet.data.sources import npm_file
-from lenet.errors import PipelineError
-from stages.launch.errors import run
+from tools.errors import ToolError, run
 
 PAGE = Path(".dvc/plots.html")
 LICENSES = Path(".dvc/plots.LICENSES")
@@ -26,7 +25,7 @@ def fetch(package: str) -> str:
     """Return the script of `package`."""
     script = npm_file(package, f"build/{package.partition('@')[0]}.min.js", limit=1 << 22)
     if (found := hashlib.sha256(script).hexdigest()) != SCRIPTS[package]:
-        raise PipelineError(f"the script of {package} has the SHA-256 {found} instead of {SCRIPTS[package]}", status=1)
+        raise ToolError(f"the script of {package} has the SHA-256 {found} instead of {SCRIPTS[package]}", status=1)
     return script.decode()
 
 

@@ -16,12 +16,11 @@ import sys
 from io import TextIOWrapper
 from typing import cast
 
-from lenet.errors import PipelineError
-from stages.launch.errors import run
+from tools.errors import ToolError, run
 
 
 def _options() -> argparse.Namespace:
-    """Return what the command line asks for; raise PipelineError for an invalid value."""
+    """Return what the command line asks for; raise ToolError for an invalid value."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,11 +40,11 @@ def _options() -> argparse.Namespace:
     work.add_argument("address", metavar="tcp://HOST:PORT", help="of the scheduler")
     options = parser.parse_args()
     if options.cores is not None and options.cores < 1:
-        raise PipelineError(f"--cores is {options.cores}, but must be at least 1")
+        raise ToolError(f"--cores is {options.cores}, but must be at least 1")
     if not 0 <= options.port < 2**16:  # Dask would choose another port
-        raise PipelineError(f"--port is {options.port}, but must be between 0 (any free port) and {2**16 - 1}")
+        raise ToolError(f"--port is {options.port}, but must be between 0 (any free port) and {2**16 - 1}")
     if options.address is not None and not re.fullmatch(r"tcp://.+:\d+", options.address):
-        raise PipelineError(f"the scheduler's address is {options.address!r}, but must look like tcp://10.0.0.1:8786")
+        raise ToolError(f"the scheduler's address is {options.address!r}, but must look like tcp://10.0.0.1:8786")
     return options
 
 
@@ -61,7 +60,7 @@ def main() -> int:
 
         from tools.fleet import cluster, sweep  # here, so that a missing package is reported in one line
     except ModuleNotFoundError as error:
-        raise PipelineError(f"{error}: run make fleet") from None
+        raise ToolError(f"{error}: run make fleet") from None
     cores = options.cores or CPU_COUNT
     try:
         if options.command == "run":

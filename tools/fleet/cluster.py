@@ -13,8 +13,8 @@ import dask
 from distributed import Scheduler, Status, Worker
 from dvc.repo import Repo
 
-from lenet.errors import PipelineError
 from stages.launch import packages
+from tools.errors import ToolError
 from tools.fleet import marks, work
 from tools.fleet.numerics import measure
 from tools.git import git
@@ -46,7 +46,7 @@ async def serve_scheduler(host: str, port: int) -> int:
             await scheduler.finished()
     except (OSError, RuntimeError) as error:  # Dask may wrap the first in the second
         why = error.__cause__ or error
-        raise PipelineError(
+        raise ToolError(
             f"the scheduler can't listen on {host}:{port}: {why}; choose others with --host and --port"
         ) from None
     return 0
@@ -55,14 +55,14 @@ async def serve_scheduler(host: str, port: int) -> int:
 def serve_worker(address: str, cores: int) -> int:
     """Run experiments on this host until Ctrl-C; if the scheduler stops, wait until it is back.
 
-    Each GPU has a worker process of its own. Raises PipelineError if the host lacks something, can't run experiments
+    Each GPU has a worker process of its own. Raises ToolError if the host lacks something, can't run experiments
     any longer, or has found no scheduler for work.PATIENCE seconds.
     """
     missing = remotes_missing()
     if drift := packages.drift(Path("requirements.lock").read_text()):
         missing.append(f"packages differ from requirements.lock: {', '.join(drift)}; make fleet installs them")
     if missing:
-        raise PipelineError("\n".join(missing))
+        raise ToolError("\n".join(missing))
     machine = measure()
     if machine.gpus > 1:
         return _serve_gpus(address, visible(machine.gpus), max(1, cores // machine.gpus))
@@ -70,7 +70,7 @@ def serve_worker(address: str, cores: int) -> int:
     print(f"worker on {socket.gethostname()}: {marks.describe(offered)}")
     while not work.LEFT:
         asyncio.run(_serve(address, offered))
-    raise PipelineError(f"this host can't run experiments any longer: {work.LEFT[0]}", status=1)
+    raise ToolError(f"this host can't run experiments any longer: {work.LEFT[0]}", status=1)
 
 
 def visible(gpus: int) -> list[str]:
@@ -116,7 +116,7 @@ async def _serve(address: str, offered: dict[str, float]) -> None:
             await asyncio.sleep(0.5)
     except TimeoutError:
         minutes = work.PATIENCE // 60
-        raise PipelineError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
+        raise ToolError(f"there has been no scheduler at {address} for {minutes} minutes", status=1) from None
     except (OSError, RuntimeError):
         await asyncio.sleep(1)  # the scheduler stopped before the worker was ready
     finally:
@@ -132,7 +132,7 @@ def remotes_missing() -> list[str]:
     lines = []
     try:
         git("push", "--quiet", "--no-verify", "--dry-run", "origin", "HEAD:refs/fleet/try")
-    except PipelineError as error:
+    except ToolError as error:
         lines.append(f"can't write to the Git remote origin: {error}; git remote add origin URL adds one")
     try:
         with Repo() as repo:

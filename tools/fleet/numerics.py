@@ -10,9 +10,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from lenet.errors import PipelineError
-from stages.launch.errors import run
 from stages.launch.numerics import environment
+from tools.errors import ToolError, run
 from tools.git import reason
 
 
@@ -25,11 +24,11 @@ class Machine:
 
 
 def measure() -> Machine:
-    """Measure this machine, in the environment of a stage; raise PipelineError if that fails."""
+    """Measure this machine, in the environment of a stage; raise ToolError if that fails."""
     command = [sys.executable, "-m", "tools.fleet.numerics"]
     done = subprocess.run(command, env=os.environ | environment(), text=True, capture_output=True)
     if done.returncode:
-        raise PipelineError(f"the numerics of this machine can't be measured: {reason(done.stderr)}", done.returncode)
+        raise ToolError(f"the numerics of this machine can't be measured: {reason(done.stderr)}", done.returncode)
     return Machine(**json.loads(done.stdout))
 
 

@@ -13,7 +13,7 @@ import dask
 from distributed import Client, Future, fire_and_forget
 from tqdm import tqdm
 
-from lenet.errors import PipelineError
+from tools.errors import ToolError
 from tools.fleet import cluster, marks, work
 from tools.fleet.numerics import Machine, measure
 from tools.fleet.queue import Experiment, find, queued, remove, results
@@ -33,9 +33,9 @@ ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lis
 def run(address: str | None, cores: int, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
     if not Path(".git").exists():
-        raise PipelineError("this folder is not a clone of the project: run this in one")
+        raise ToolError("this folder is not a clone of the project: run this in one")
     if address and (missing := cluster.remotes_missing()):
-        raise PipelineError("\n".join(missing))
+        raise ToolError("\n".join(missing))
     if not (experiments := queued()):
         print("nothing is queued; to queue three experiments: dvc exp run --queue -S 'train.seed=range(0,3)' evaluate")
         return 0
@@ -61,7 +61,7 @@ def _job(experiment: Experiment, here: Machine, author: tuple[str, str], shared:
         cuda = False  # the stage itself says what is missing
     device = "cuda" if cuda else "cpu"
     if not any_numerics and device not in here.numerics:
-        raise PipelineError(
+        raise ToolError(
             "compute.device is cuda, but this machine has no GPU to compare the numerics of the hosts with: "
             "use --any-numerics, or set compute.device to cpu"
         )
@@ -84,7 +84,7 @@ def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
         with dask.config.set({} if address else {"distributed.scheduler.worker-ttl": None}):
             client = Client(address, timeout=20, set_as_default=False, **({} if address else local))
     except OSError:
-        raise PipelineError(
+        raise ToolError(
             f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1
         ) from None
     with client:
@@ -122,7 +122,7 @@ class Sweep:
         """Fetch results into this repository, and only then remove their experiments from the queue.
 
         `arrived` maps the content of each experiment to the ref of its result, and to where it ran, or "" if it was
-        already done. Raises PipelineError if the Git remote is unavailable.
+        already done. Raises ToolError if the Git remote is unavailable.
         """
         if not arrived:
             return
@@ -170,7 +170,7 @@ class Sweep:
                 try:
                     self.fetch_results(arrived)
                     arrived, away = {}, False
-                except PipelineError as error:
+                except ToolError as error:
                     if not away:
                         tqdm.write(f"waiting for the Git remote: {error}")
                     away = True
@@ -206,7 +206,7 @@ class Sweep:
         elif future.status == "error":
             tqdm.write(f"{name}: could not be run on any host: {future.exception()!r}")
         else:
-            raise PipelineError(GONE, status=1)
+            raise ToolError(GONE, status=1)
         self.outcomes[content] = "failed"
         return None
 
@@ -216,7 +216,7 @@ class Sweep:
         try:  # not client.scheduler_info(), whose answer a periodic update without workers may replace
             workers = client.sync(scheduler.identity, n_workers=-1)["workers"].values()
         except OSError:
-            raise PipelineError(GONE, status=1) from None
+            raise ToolError(GONE, status=1) from None
         before, self.workers = self.workers, {str(worker["name"]): worker for worker in workers}
         for name in [name for name in self.workers if name not in before and self.shared]:
             worker = self.workers[name]

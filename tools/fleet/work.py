@@ -17,7 +17,7 @@ import psutil
 from distributed import Reschedule, get_worker
 from dvc.config import Config
 
-from lenet.errors import PipelineError
+from tools.errors import ToolError
 from tools.fleet import marks
 from tools.fleet.queue import Experiment, find, results
 from tools.git import git, reason
@@ -201,7 +201,7 @@ class _Run:
             if STOPPING.is_set():
                 raise Reschedule
             if "couldn't find remote ref" in output:
-                raise PipelineError(f"{what}: the ref has been removed from the Git remote", status=1)
+                raise ToolError(f"{what}: the ref has been removed from the Git remote", status=1)
             why = f"{what}: {reason(output)}"
             if not self.job.shared or time.monotonic() > deadline:
                 raise HostError(why)
