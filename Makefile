@@ -17,7 +17,7 @@ $(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hash
 @touch $@
 endef
 
-.PHONY: repro test verify bench gpu fleet lint docs lock
+.PHONY: repro test verify bench gpu fleet lint docs release lock
 
 repro: .venv/runtime ## run the stages that are out of date, and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -52,6 +52,9 @@ lint: .venv/dev ## check style, formatting and types
 
 docs: .venv/runtime ## write the generated parts of README.md and docs/
 	$(VENV)/python -m tools.dev.docs
+
+release: .venv/runtime ## renew release/ with the model, the predictions and the page of the last run
+	$(VENV)/python -m tools.dev.release
 
 lock: .venv/dev ## pin the dependencies in pyproject.toml again
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml \

@@ -159,7 +159,15 @@ def _train_epoch(
         strict=False,
     )
     for lr, index, warp, place in batches:
-        place.copy_(train_step(lr, index, warp))
+        try:
+            place.copy_(train_step(lr, index, warp))
+        except ValueError as error:  # batch normalisation, for one, may need more than one image
+            if len(index) > 1:
+                raise
+            raise PipelineError(
+                f"the model can't train on a batch of one image ({error}): with train.batch_size {batch_size}, one of "
+                f"{len(order)} images is left over"
+            ) from None
     return logits
 
 

@@ -5,6 +5,7 @@ environment, its params, the guard that watches what it reads, and error message
 """
 
 import importlib
+import re
 import signal
 import sys
 from pathlib import Path
@@ -36,6 +37,12 @@ def main() -> None:
         run(names[0])
     except (PipelineError, OSError) as error:
         exit_with(error)
+    except (MemoryError, RuntimeError) as error:
+        reason = (str(error).splitlines() or ["MemoryError"])[0]
+        if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate memory", reason):
+            raise
+        advice = "lower train.batch_size, or, if the GPU is full, set compute.device to cpu"
+        exit_with(PipelineError(f"there is not enough memory ({reason}): {advice}", status=1))
     except ModuleNotFoundError as error:
         if str(error.name).split(".")[0] in ("lenet", "stages"):
             raise
@@ -45,6 +52,9 @@ def main() -> None:
 
 def run(name: str) -> None:
     """Run the stage `name` in this process."""
+    from stages.launch import source
+
+    source.only(ROOT)
     # Imported here so that main can report a missing package.
     from stages.launch import params, pipeline
     from stages.launch.guard import guard

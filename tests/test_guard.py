@@ -83,7 +83,7 @@ def test_params_that_make_no_sense_at_the_end(edit, message, standin: Project, e
     standin.edit("params.yaml", "threads: 2", "threads: 1")
     for name, value in numerics.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(reads, "watch", set)  # which can't be undone
+    monkeypatch.setattr(reads, "watch", reads.Seen)  # which can't be undone
     with pytest.raises(PipelineError, match=message), guard("train", PIPELINE["train"]):
         standin.edit("params.yaml", "threads: 1", edit)
 

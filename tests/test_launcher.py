@@ -1,9 +1,13 @@
 """`python -m stages NAME`: how a stage is started, what reaches it, and what is said of mistakes."""
 
+import _ctypes
+import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import PARAMS, PIPELINE, ROOT, STAGES, Project, wait_for
@@ -11,7 +15,7 @@ from conftest import PARAMS, PIPELINE, ROOT, STAGES, Project, wait_for
 from lenet.errors import PipelineError
 from stages import train
 from stages.launch import environment as launcher
-from stages.launch import guard, numerics, packages, params, pipeline, yaml12
+from stages.launch import guard, numerics, packages, params, pipeline, reads, yaml12
 
 PRINT = """import os
 def main() -> None:
@@ -206,3 +210,65 @@ print(len(names))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     assert int(done.stdout) > 25
+
+
+def plant(project: Project, code: str) -> None:
+    """Let the stage stats run `code` first."""
+    project.edit("stages/stats.py", "def main(", f"{code}\n\n\ndef main(")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import subprocess\nsubprocess.run(['git', 'show', 'HEAD:dvc.lock'])", "starts programs, .*: git"),
+        ("import os\nos.system('true')", "starts programs, .*: true"),
+        ("import ctypes\nctypes.CDLL('{home}/own.so')", "reads files .*: {home}/own.so"),
+        ("open('/proc/self/root{home}/secret').close()", "reads files .*: /proc/self/root{home}/secret"),
+    ],
+)
+def test_what_a_stage_does_behind_dvcs_back_is_told(code, told, standin: Project):
+    home = standin.env["HOME"]
+    Path(home, "secret").touch()
+    shutil.copy(_ctypes.__file__, f"{home}/own.so")
+    plant(standin, code.format(home=home))
+    printed = standin.refuse("python", "-m", "stages", "stats")
+    assert re.search(f"^error: the stage stats {told.format(home=home)}", printed, re.M), printed
+
+
+def test_a_project_among_the_files_of_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """As in a container, where it may be below Python's own folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reads, "PREFIXES", [tmp_path.parent, tmp_path / ".venv"])
+    paths = [tmp_path / name for name in ("secret", "dep", ".venv/package.py")]
+    (tmp_path / ".venv").mkdir()
+    for path in [*paths, tmp_path.parent / "python"]:
+        path.touch()
+    opened = map(str, [*paths, tmp_path.parent / "python"])
+    assert reads.undeclared(opened, ["dep"]) == [tmp_path / "secret"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB\\nand more')", 1), ("MemoryError()", 1)],
+)
+def test_too_little_memory_is_one_line(error, status, standin: Project):
+    standin.edit("stages/stats.py", "    wait(STAGE)\n", f"    raise {error}\n")
+    printed = standin.refuse("python", "-m", "stages", "stats", status=status)
+    assert re.fullmatch(r"error: there is not enough memory \(.*\): lower train\.batch_size, or, .*\n", printed)
+
+
+def test_code_is_loaded_from_its_source(standin: Project):
+    """An edit that keeps size and time runs the new code, and damaged bytecode breaks nothing."""
+    path = standin.root / "lenet/metrics.py"
+    path.write_text("VALUE = 1\n")
+    plant(standin, "from lenet.metrics import VALUE\nprint('value', VALUE)")
+    standin.edit("dvc.yaml", "      - stages/stats.py\n", "      - stages/stats.py\n      - lenet/metrics.py\n")
+    standin.run("python", "-m", "compileall", "-q", "lenet", "stages")
+    assert "value 1\n" in standin.run("python", "-m", "stages", "stats")
+    before = path.stat()
+    path.write_text("VALUE = 2\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "value 2\n" in standin.run("python", "-m", "stages", "stats")
+    for compiled in (standin.root / "lenet/__pycache__").glob("metrics.*.pyc"):
+        compiled.write_bytes(compiled.read_bytes()[:20])
+    assert "value 2\n" in standin.run("python", "-m", "stages", "stats")

@@ -75,7 +75,7 @@ TAMPERINGS = {
     ),
     "a stage added": (
         edit("dvc.yaml", "  stats:\n", "  extra:\n    cmd: 'true'\n  stats:\n"),
-        ["extra: is in dvc.yaml, but not in dvc.lock"],
+        ["extra: is in dvc.yaml, but not in dvc.lock", "extra: its cmd is not python -m stages extra"],
     ),
     "a stage removed": (
         edit("dvc.lock", f"\n  {LAST}:\n", "\n  draw:\n"),
@@ -102,7 +102,7 @@ TAMPERINGS = {
     ),
     "a command changed": (
         edit("dvc.yaml", "stages plot", "stages draw"),
-        ["plot: its cmd is 'python -m stages draw' in dvc.yaml"],
+        ["plot: its cmd is 'python -m stages draw' in dvc.yaml", "plot: its cmd is not python -m stages plot"],
     ),
 }
 

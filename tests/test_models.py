@@ -53,14 +53,14 @@ def test_another_data_set(project: Project, tmp_path: Path):
     content = fakes.files(train=300, test=100, classes=5)
     fakes.write_mirror(tmp_path / "five", content)
     project.env["MNIST_MIRROR"] = str(tmp_path / "five")
-    names = ("an empty ring", "a stroke", "a swan's neck", "two bows, open to the left", "a chair upside down")
+    classes = ("an empty ring", "a stroke", "a swan's neck", "two bows, open to the left", "a chair upside down")
     dataset = project.root / "lenet/data/dataset.py"
     text = fakes.dataset(dataset.read_text(), content)
     for name, value in {
         "TITLE": "Signs",
         "ITEM, A_ITEM": ("sign", "a sign"),
         "LIKE_MNIST": False,
-        "CLASSES": names,
+        "CLASSES": classes,
     }.items():
         text, n = re.subn(f"^{name} = .*", f"{name} = {value!r}", text, flags=re.M)
         assert n == 1
@@ -71,12 +71,13 @@ def test_another_data_set(project: Project, tmp_path: Path):
     assert project.repro() == STAGES
     page = (project.root / "report.html").read_text()
     assert "Draw a sign" in page
-    assert all(name.replace("'", "\\u0027") in page or name in page for name in names)
+    assert all(name.replace("'", "\\u0027") in page or name in page for name in classes)
     images, labels = fakes.digits(20, seed=2, classes=5)
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
-    lines = project.run("python", "-m", "tools.predict", *(str(tmp_path / f"{n}.png") for n in range(20))).splitlines()
-    right = [f".png: {names[label]} (" in line for line, label in zip(lines, labels, strict=True)]
+    names = [str(tmp_path / f"{n}.png") for n in range(20)]
+    _, *lines = project.run("python", "-m", "tools.predict", *names).splitlines()  # the model's name comes first
+    right = [f".png: {classes[label]} (" in line for line, label in zip(lines, labels, strict=True)]
     assert sum(right) >= 18, lines
     project.commit("Another data set")
     assert project.run("python", "-m", "tools.verify").endswith("(identical to the bit)\n")

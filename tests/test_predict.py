@@ -1,6 +1,8 @@
 """`python -m tools.predict` finds the digit in a picture, whatever paper, size and format it has."""
 
+import hashlib
 import io
+import json
 import re
 from pathlib import Path
 
@@ -113,10 +115,14 @@ def test_a_data_set_that_is_not_drawn(monkeypatch):
 
 def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
     monkeypatch.chdir(tmp_path)
-    missing = "error: there is no models/lenet5.safetensors: run make repro, or dvc pull if there is a remote\n"
-    assert tool("predict", "a.png") == (2, "", missing)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models/lenet5.safetensors").write_bytes(to_bytes(LeNet5(0.13, 0.31)))
+    trained = to_bytes(LeNet5(0.13, 0.31))
+    out = {"path": "models/lenet5.safetensors", "md5": hashlib.md5(trained).hexdigest()}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"train": {"outs": [out]}}}))
+    status, _, errors = tool("predict", "a.png")
+    assert (status, errors.startswith("error: there is neither ")) == (2, True)
+    for folder in ("release", "models"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "lenet5.safetensors").write_bytes(trained)
     saved(drawn(), tmp_path)
     Image.new("L", (20, 20), 255).save("blank.png")
     buffer = io.BytesIO()
@@ -128,11 +134,14 @@ def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
     assert status == 2
     assert re.fullmatch(r"picture\.png: \d \(0 \d+\.\d%, .*, 9 \d+\.\d%\)\n", printed)
     assert errors.splitlines() == [
+        "model: models/lenet5.safetensors",
         "error: blank.png shows no ink (dark on light paper or light on dark paper)",
         "error: cut.jpg can't be read: it is damaged",
         "error: empty.png is not a PNG or JPEG, or is too large",
         "error: nowhere.png can't be read: No such file or directory",
         "error: models can't be read: Is a directory",
     ]
+    (tmp_path / "models/lenet5.safetensors").write_bytes(to_bytes(LeNet5(0.2, 0.3)))
+    assert tool("predict", "picture.png") == (0, printed, "model: release/lenet5.safetensors\n")
     kept = np.array(Image.open("seen/picture.png"))
     assert (kept == 255 - like_mnist(read(Path("picture.png")))).all()

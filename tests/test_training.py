@@ -4,6 +4,7 @@ import pytest
 import torch
 import variants
 from conftest import PARAMS, configured
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lenet.augment import AugmentConfig
@@ -12,7 +13,7 @@ from lenet.data.folds import SplitConfig
 from lenet.errors import PipelineError
 from lenet.evaluation import EvaluateConfig, calibration_error, confidences, reliability
 from lenet.model import LeNet5, predict
-from lenet.numerics import fingerprint
+from lenet.numerics import fingerprint, fixed_images
 from lenet.optimizers import Optimizer
 from lenet.steps import Steps
 from lenet.training import (
@@ -301,3 +302,13 @@ def test_a_network_that_has_learned_nothing_is_named(train_accuracy, val_accurac
     assert len(lines) == warned
     told = "warning: the network has hardly learned anything: its accuracy is 11.00%"
     assert all(line.startswith(told) for line in lines)
+
+
+def test_a_batch_of_one_image():
+    """Batch normalisation of single values needs two."""
+    model = variants.variant(flatten=nn.Flatten(), norm=nn.BatchNorm1d(784), last=nn.Linear(784, 10))
+    images, labels = fixed_images(17, torch.device("cpu"))
+    with pytest.raises(
+        PipelineError, match=r"on a batch of one image .* train\.batch_size 8, one of 17 images is left"
+    ):
+        list(fit(model, images, labels, images[:0], labels[:0], changed(CONFIG, batch_size=8)))

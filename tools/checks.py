@@ -11,7 +11,7 @@ import matplotlib.image
 import numpy as np
 
 from lenet.evaluation import EvaluateConfig, calibration_error, reliability
-from stages.artifacts import history, mnist, predictions, tables
+from stages.artifacts import history, mnist, model, predictions, tables
 from stages.launch import packages, pipeline
 from stages.launch.params import check
 from tools import record, resolved
@@ -30,13 +30,41 @@ TRAINING = "train"
 
 
 def of_lock(root: Path) -> list[str]:
-    """Return a line for each stage's module and each file in metrics/ that no stage in dvc.yaml accounts for."""
+    """Return a line for each stage whose command is not `python -m stages NAME`, run in the project's folder.
+
+    And one for each stage's module and each file in metrics/ that no stage in dvc.yaml accounts for.
+    """
     pipe = pipeline.read(root)
+    with resolved.project(root) as project:
+        odd = [name for name, stage in project.stages.items() if stage.cmd != f"python -m stages {name}"]
+        elsewhere = [name for name, folder in project.wdirs.items() if folder != "."]
     modules = [path.stem for path in sorted((root / "stages").glob("[!_]*.py"))]
     found = [f"{name}: stages/{name}.py exists, but dvc.yaml has no such stage" for name in modules if name not in pipe]
     written = {path for stage in pipe.values() for path in stage.outputs}
+    found += [f"{name}: its cmd is not python -m stages {name}" for name in odd]
+    found += [f"{name}: its wdir is not the project's folder" for name in elsewhere]
     there = [str(path.relative_to(root)) for path in sorted((root / "metrics").glob("[!.]*"))]
     return found + [f"{path}: is written by no stage in dvc.yaml" for path in there if path not in written]
+
+
+def of_clone(root: Path) -> list[str]:
+    """Return a line for each file in `root`, a clean clone, that runs in place of the code that is reviewed."""
+    found = [f"{path}: is compiled code" for kind in ("pyc", "so", "pyd") for path in root.rglob(f"*.{kind}")]
+    found += [f"{path}: is not empty" for path in root.rglob("__init__.py") if path.read_bytes().strip()]
+    shadows = [path for path in root.rglob("*.py") if path.with_suffix("").is_dir()]
+    found += [f"{path}: is shadowed by a folder of that name" for path in shadows]
+    return [line.removeprefix(f"{root}/") for line in sorted(found)]
+
+
+def of_release(root: Path) -> list[str]:
+    """Return a line if the model in release/ is not the one that `root`'s dvc.lock names.
+
+    The other files there may be older than their sources until the next `make release`.
+    """
+    recorded, path = record.read(root).paths().get(str(model.PATH)), Path("release", model.PATH.name)
+    if (root / path).is_file() and record.md5((root / path).read_bytes()) == recorded:
+        return []
+    return [f"{path} is not the model that dvc.lock names: run make release, and commit release/"]
 
 
 def of_packages() -> None:
@@ -133,6 +161,9 @@ def beyond_training(clone: Path, recorded: Record, result: Record, stages: list[
         (clone / path).write_bytes(data)
     wrong = []
     for stage in ["download", *(stage for stage in stages if stage != TRAINING)]:
+        for path in recorded.hashes[stage]:  # a file that the stage does not write must not pass for its output
+            if (clone / path).is_file():
+                (clone / path).unlink()
         _run(clone, stage)
         for path in recorded.hashes[stage]:
             if (clone / path).is_file():

@@ -1,8 +1,9 @@
 """Check that dvc.lock is in sync with the files that it records, without DVC's cache or a remote.
 
-`python -m tools.lock` prints what is out of sync and exits with 1 if anything is. (`dvc status` can't do this in a
-clean clone, where the data and the model are missing, and its exit status doesn't show the result.) It works in any DVC
-project: what only one project demands of itself is in tools/checks.py, if there is such a file.
+`python -m tools.lock` prints what is out of sync and exits with 1 if anything is, or with 4 if only release/ is. (`dvc
+status` can't do this in a clean clone, where the data and the model are missing, and its exit status doesn't show the
+result.) It works in any DVC project: what only one project demands of itself is in tools/checks.py, if there is such a
+file.
 """
 
 from collections.abc import Iterable
@@ -102,8 +103,9 @@ def _plain(value: Any) -> Any:
 def main() -> int:
     """Print the disagreements; return the exit status."""
     lines = problems(Path())
-    print("\n".join(lines) or "dvc.lock is in sync")
-    return int(bool(lines))
+    stale = checks.of_release(Path()) if checks else []
+    print(*lines or ["dvc.lock is in sync"], *stale, sep="\n")
+    return 1 if lines else 4 if stale else 0
 
 
 if __name__ == "__main__":

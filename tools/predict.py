@@ -1,6 +1,8 @@
 """Classify pictures of digits with the trained network: `python -m tools.predict FILE…`."""
 
 import argparse
+import hashlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lenet.data.dataset import CLASSES
 from lenet.errors import PipelineError
 from lenet.ink import convert
-from lenet.model import predict
+from lenet.model import from_bytes, predict
 from stages.artifacts import model
+from stages.launch import pipeline
 from tools.errors import run
 
 
@@ -21,9 +24,9 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a PNG or JPEG of one digit")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="save the network's input there, 28×28, as PNG")
     options = parser.parse_args()
-    if not model.PATH.exists():
-        raise PipelineError(f"there is no {model.PATH}: run make repro, or dvc pull if there is a remote")
-    network = model.read()
+    path = recorded_model()
+    print(f"model: {path}", file=sys.stderr)
+    network = from_bytes(path.read_bytes(), str(path))
     mistakes = []
     for file in options.files:
         try:
@@ -40,6 +43,21 @@ def main() -> None:
             Image.fromarray(255 - pixels).save(options.save / f"{file.stem}.png")
     if mistakes:
         raise PipelineError("\n".join(mistakes))
+
+
+def recorded_model() -> Path:
+    """Return models/lenet5.safetensors if it is the model that dvc.lock names, else the one in release/.
+
+    Raises PipelineError if that is missing.
+    """
+    outs = [out for stage in pipeline.load(Path("dvc.lock"))["stages"].values() for out in stage.get("outs", [])]
+    recorded = {out["md5"] for out in outs if out["path"] == str(model.PATH)}
+    if model.PATH.is_file() and hashlib.md5(model.PATH.read_bytes()).hexdigest() in recorded:
+        return model.PATH
+    released = Path("release", model.PATH.name)
+    if not released.is_file():
+        raise PipelineError(f"there is neither {released} nor the recorded {model.PATH}: run make repro")
+    return released
 
 
 def read(file: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ is such a file. Without it, the verdict is 0, 1 or 2.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,11 +49,12 @@ def main() -> int:
 
 def _verify(clone: Path, second: Path) -> int:
     """Verify HEAD in `clone`; `second` is the place for another clone if numerics differ. Return the exit status."""
-    if wrong := lock.problems(clone):
-        return _false("dvc.lock is out of sync with the files of the commit", wrong)
+    if wrong := lock.problems(clone) + (checks.of_clone(clone) if checks else []):
+        return _false("dvc.lock is out of sync with the files of the commit, or code could hide in them", wrong)
     recorded = record.read(clone)
     if checks and (wrong := checks.contradictions(recorded)):
         return _false("the record contradicts itself", wrong)
+    _forget_history(clone)
     ran = _repro(clone)
     result = record.read(clone)
     _print_table(recorded, result, ran)
@@ -112,6 +114,13 @@ def _clone(path: Path) -> Path:
             if subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root).returncode:
                 raise ToolError(f"DVC's cache lacks {', '.join(data)}: dvc pull may fetch them")
     return root
+
+
+def _forget_history(root: Path) -> None:
+    """Make `root`'s repository an empty one, so that no stage can take its outputs from a commit."""
+    top = Path(git("rev-parse", "--show-toplevel", root=root).strip())
+    shutil.rmtree(top / ".git")
+    git("init", "--quiet", root=top)
 
 
 def environment() -> dict[str, str]:

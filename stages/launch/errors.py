@@ -1,7 +1,6 @@
 """How a command reports errors: one line for each on standard error, and an exit status."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,14 +12,6 @@ def exit_with(error: PipelineError | OSError) -> NoReturn:
     for line in str(error).splitlines() or [type(error).__name__]:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(error.status if isinstance(error, PipelineError) else 1)
-
-
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Call `main` and exit with the status that it returns, or report the error that it raises."""
-    try:
-        sys.exit(main())
-    except (PipelineError, OSError) as error:
-        exit_with(error)
 
 
 def not_a_script(file: str) -> NoReturn:

@@ -28,6 +28,7 @@ NOT_DEPS = [
     "stages/launch/params.py",
     "stages/launch/pipeline.py",
     "stages/launch/reads.py",
+    "stages/launch/source.py",
     "stages/launch/yaml12.py",
 ]
 
@@ -39,13 +40,13 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
     Raises PipelineError if a dep or a section has changed; warns about packages that differ from requirements.lock,
     and about files that the stage `name` has read although dvc.yaml does not list them.
     """
-    opened = reads.watch()
+    seen = reads.watch()
     before, params = hashes(stage.deps), sections(stage.params)
     if "requirements.lock" in stage.deps and (drift := packages.drift(Path("requirements.lock").read_text())):
         warn_or_raise(f"packages differ from requirements.lock: {', '.join(drift)}; make repro installs them")
     yield params
     # What download reads is verified by checksums, wherever it comes from.
-    unlisted = [] if name in PASSED_TO else reads.undeclared(opened, allowed(stage))
+    unlisted = [] if name in PASSED_TO else reads.undeclared(seen.files, allowed(stage))
     changed = [dep for dep, now in hashes(stage.deps).items() if now != before[dep]]
     # As text, because 1, 1.0 and True are equal in Python.
     after = sections(stage.params)
@@ -60,6 +61,8 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
         warn_or_raise(
             f"the stage {name} reads files that its deps in dvc.yaml do not list: {', '.join(map(str, unlisted))}"
         )
+    if unknown := [program for program in sorted(seen.programs) if Path(program).name not in reads.PROGRAMS]:
+        warn_or_raise(f"the stage {name} starts programs, whose reads and results nothing checks: {', '.join(unknown)}")
 
 
 def hashes(deps: list[str]) -> dict[str, list[tuple[Path, str]]]:

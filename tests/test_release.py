@@ -1,0 +1,79 @@
+"""release/ holds the recorded model, and others get it from the repository by name."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Project
+
+from tools import checks
+from tools.dev import release
+
+
+def test_the_committed_model_is_the_recorded_one():
+    assert checks.of_release(ROOT) == []
+
+
+def test_the_card_is_that_of_docs_with_the_recorded_scores():
+    text = (ROOT / "release/README.md").read_text()
+    test = json.loads((ROOT / "metrics/evaluate.json").read_text())["test"]
+    (commit,) = re.findall(r"code at commit (\w{10})\.", text)
+    assert text == release.card((ROOT / "docs/model-card.md").read_text(), test, commit), "run make release"
+    front = yaml.safe_load(text.split("---\n")[1])
+    (result,) = front["model-index"][0]["results"]
+    assert {score["type"]: score["value"] for score in result["metrics"]} == test
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (ROOT / "release" / target).exists(), target
+
+
+@pytest.fixture
+def released(project: Project) -> Project:
+    """A project with a committed release."""
+    shutil.copytree(ROOT / "docs", project.root / "docs")
+    project.commit("Docs")
+    assert project.run("python", "-m", "tools.dev.release") == "wrote release: commit it\n"
+    project.commit("Release")
+    return project
+
+
+def test_a_stale_release_is_no_false_record(released: Project):
+    assert released.run("python", "-m", "tools.lock") == "dvc.lock is in sync\n"
+    (released.root / "release/lenet5.safetensors").write_bytes(b"damaged")
+    done = released.try_run("python", "-m", "tools.lock")
+    stale = "release/lenet5.safetensors is not the model that dvc.lock names: run make release, and commit release/\n"
+    assert (done.returncode, done.stdout) == (4, f"dvc.lock is in sync\n{stale}")
+
+
+def test_only_a_commit_is_released(released: Project):
+    released.edit("params.yaml", "folds: 5", "folds: 4")
+    assert "error: release/ names the commit that its model comes from: commit or stash params.yaml" in released.refuse(
+        "python", "-m", "tools.dev.release"
+    )
+    released.commit("Params without results")
+    assert "so nothing was released" in released.refuse("python", "-m", "tools.dev.release")
+
+
+@pytest.mark.slow
+def test_others_get_the_model_by_name(released: Project, tmp_path: Path):
+    model = (released.root / "release/lenet5.safetensors").read_bytes()
+    released.run("git", "tag", "--annotate", "lenet5@v1.0.0", "--message", "The first release")
+    released.run("git", "clone", "--quiet", "--bare", ".", str(tmp_path / "origin.git"))
+    url = f"file://{tmp_path}/origin.git"
+    theirs = Project(tmp_path / "theirs", tmp_path)
+    theirs.root.mkdir()
+    theirs.run("git", "init", "--quiet")
+    theirs.run("dvc", "init", "--quiet")
+    commands = {
+        "got": ["dvc", "get", url, "release/lenet5.safetensors", "--out"],
+        "imported": ["dvc", "import", url, "release/lenet5.safetensors", "--out"],
+        "artifact": ["dvc", "artifacts", "get", url, "lenet5", "--out"],
+        "tagged": ["dvc", "artifacts", "get", url, "lenet5", "--rev", "lenet5@v1.0.0", "--out"],
+    }
+    for name, command in commands.items():
+        theirs.run(*command, name)
+        assert (theirs.root / name).read_bytes() == model, name
+    code = "import dvc.api, sys; sys.stdout.buffer.write(dvc.api.read(*sys.argv[1:], mode='rb')[:8])"
+    assert theirs.run("python", "-c", code, "release/lenet5.safetensors", url).encode()[:8] == model[:8]
