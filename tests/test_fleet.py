@@ -151,7 +151,7 @@ def test_the_reason_of_a_failure(printed, line):
 def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "clone").mkdir()
     said: list[str] = []
-    run = work._Run(JOB, tmp_path / "clone", "", said.append)
+    run = work._Run(JOB, tmp_path, tmp_path / "clone", "", said.append)
     monkeypatch.setattr(work, "PATIENCE", 5)
     monkeypatch.setattr(work, "STOPPING", threading.Event())
     threading.Timer(0.5, work.STOPPING.set).start()
@@ -322,3 +322,21 @@ def test_a_mistake_is_named(words, line, standin: Project):
     done = standin.try_run("python", "-m", "tools.fleet", *words.split())
     assert re.fullmatch(f"{line}\n", done.stdout)
     assert done.returncode == (2 if line.startswith("error") else 0)
+
+
+@pytest.mark.slow
+def test_a_project_in_a_subfolder_of_an_odd_name(standin: Project, tmp_path: Path):
+    """DVC itself can't write such a name into its config."""
+    whole = tmp_path / "é ü"
+    standin.run("git", "clone", "--quiet", ".", str(whole))
+    standin.root = whole / "sub"
+    standin.root.mkdir()
+    for path in set(whole.iterdir()) - {standin.root, whole / ".git"}:
+        path.rename(standin.root / path.name)
+    for name in ("user.name", "user.email"):
+        standin.run("git", "config", name, "test@example.com")
+    standin.run("git", "add", "--all", "..")
+    standin.commit("Move")
+    standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1,2")
+    printed = standin.run("python", "-m", "tools.fleet", "run")
+    assert printed.endswith("2 experiments: 2 ran, 0 were already done, 0 failed\n"), printed

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from conftest import ROOT, Project
 
 # What docs/make-it-yours.md tells people to copy.
-TOOLS = ["__init__", "compare", "errors", "git", "lock", "record", "resolved", "verify"]
+(NAMES,) = re.findall(r"cp lenet/tools/\{(.*)\}\.py", (ROOT / "docs/make-it-yours.md").read_text())
+TOOLS = NAMES.split(",")
 
 PREPARE = """
 import sys

@@ -70,7 +70,7 @@ def test_others_get_the_model_by_name(released: Project, tmp_path: Path):
         "got": ["dvc", "get", url, "release/lenet5.safetensors", "--out"],
         "imported": ["dvc", "import", url, "release/lenet5.safetensors", "--out"],
         "artifact": ["dvc", "artifacts", "get", url, "lenet5", "--out"],
-        "tagged": ["dvc", "artifacts", "get", url, "lenet5", "--rev", "lenet5@v1.0.0", "--out"],
+        "tagged": ["dvc", "artifacts", "get", url, "lenet5", "--rev", "v1.0.0", "--out"],
     }
     for name, command in commands.items():
         theirs.run(*command, name)

@@ -110,6 +110,22 @@ def edited(path: str, old: str, new: str) -> Callable[[Project], None]:
     return lambda project: project.edit(path, old, new)
 
 
+def with_command(project: Project) -> None:
+    """Let DVC put the recorded metrics back after the stage."""
+    command = "python -m stages evaluate"
+    for name in ("dvc.yaml", "dvc.lock"):
+        project.edit(name, f"cmd: {command}\n", f"cmd: {command} && git show HEAD:metrics/evaluate.json > x\n")
+
+
+def added(path: str, content: bytes = b"print()\n") -> Callable[[Project], None]:
+    def forgery(project: Project) -> None:
+        (project.root / path).parent.mkdir(exist_ok=True, parents=True)
+        (project.root / path).write_bytes(content)
+        project.run("git", "add", "--force", path)
+
+    return forgery
+
+
 ACCURACY = number("metrics/evaluate.json", "test", "accuracy", change=0.01)
 FORGERIES = {
     "a test accuracy": (ACCURACY, "test.accuracy is "),
@@ -186,6 +202,14 @@ FORGERIES = {
         other_numerics(number("metrics/stats.json", "mean", change=1e-9)),
         "stats: metrics/stats.json",
     ),
+    "a command that puts the record back": (with_command, "evaluate: its cmd is not python -m stages evaluate"),
+    "bytecode": (added("lenet/__pycache__/figures.cpython-311.pyc"), "figures.cpython-311.pyc: is compiled code"),
+    "an extension module": (added("numpy.so"), "numpy.so: is compiled code"),
+    "a package in place of a stage": (
+        added("stages/evaluate/__init__.py"),
+        "stages/evaluate.py: is shadowed by a folder of that name",
+    ),
+    "code in a package": (added("lenet/report/__init__.py"), "lenet/report/__init__.py: is not empty"),
     "no numerics at all": (
         lambda p: forge(
             p,
@@ -309,7 +333,7 @@ def test_a_stage_that_leaves_a_painted_picture_alone(project: Project):
     idle_plot(project)
     done = ask(project)
     assert done.returncode == 1
-    assert "error: the pipeline failed in the clone" in done.stdout
+    assert "plot: its cmd is not python -m stages plot" in done.stdout
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from lenet.data.dataset import TITLE
+from lenet.data.dataset import ITEM, TITLE
 from lenet.model import NAME
 from stages.launch import pipeline
 from tools.compare import interval
@@ -33,7 +33,7 @@ def headline() -> str:
     test = json.loads(Path("metrics/evaluate.json").read_text())["test"]
     images = json.loads(Path("metrics/download.json").read_text())["test"]["images"]
     return (
-        f"The committed run classifies **{test['accuracy']:.2%}** of the {images:,} test digits correctly "
+        f"The committed run classifies **{test['accuracy']:.2%}** of the {images:,} test {ITEM}s correctly "
         f"({round((1 - test['accuracy']) * images)} errors)."
     )
 

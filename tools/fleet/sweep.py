@@ -32,7 +32,7 @@ ELSEWHERE = ", from another commit with equal code and data (dvc exp show -A lis
 
 def run(address: str | None, cores: int, any_numerics: bool) -> int:
     """Run all that is queued, on the cluster at `address` or here; return 0 if everything has succeeded, else 1."""
-    if not Path(".git").exists():
+    if not Path(".dvc").is_dir() or not top_level():
         raise ToolError("this folder is not a clone of the project: run this in one")
     if address and (missing := cluster.remotes_missing()):
         raise ToolError("\n".join(missing))
@@ -49,6 +49,14 @@ def run(address: str | None, cores: int, any_numerics: bool) -> int:
     n = Counter(sweep.outcomes.values())
     print(f"{len(sweep.jobs)} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed")
     return int(n["failed"] > 0)
+
+
+def top_level() -> str:
+    """Return the folder of the Git repository, which may be above the project's, or "" outside of one."""
+    try:
+        return git("rev-parse", "--show-toplevel").strip()
+    except ToolError:
+        return ""
 
 
 def _job(experiment: Experiment, here: Machine, author: tuple[str, str], shared: bool, any_numerics: bool) -> work.Job:
@@ -102,7 +110,7 @@ class Sweep:
         self.jobs = {job.experiment.content: job for job in jobs}
         self.marks = {job.mark for job in jobs}
         self.shared = jobs[0].shared
-        self.remote = "origin" if self.shared else "."  # through which hosts get experiments and return results
+        self.remote = "origin" if self.shared else top_level()  # through which hosts get experiments and return results
         self.outcomes: dict[str, str] = {}  # of those that have finished: ran, done (already) or failed
         self.workers: dict[str, dict[str, Any]] = {}  # by name, as the scheduler describes them
         self.largest: int | None = None  # the cores of the largest suitable worker; 0 if there is none

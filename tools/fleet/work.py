@@ -82,8 +82,8 @@ def run(job: Job) -> Result:
 
     numerics = marks.numerics(worker.state.total_resources, job.device)
     try:
-        with _clone(Path.cwd(), job.shared) as clone:
-            ref, log = _Run(job, clone, numerics, say).result()
+        with _clone(Path.cwd(), job.shared) as (folder, clone):
+            ref, log = _Run(job, folder, clone, numerics, say).result()
             return Result(host, ref, time.monotonic() - start, log)
     except (HostError, OSError) as error:
         if not job.shared:
@@ -95,8 +95,8 @@ def run(job: Job) -> Result:
 
 
 @contextmanager
-def _clone(root: Path, shared: bool) -> Iterator[Path]:
-    """Yield a clone of `root` that no other experiment is using."""
+def _clone(root: Path, shared: bool) -> Iterator[tuple[Path, Path]]:
+    """Yield a folder that no other experiment is using, and the place of the project at `root` in a clone there."""
     root = root.resolve()
     for number in range(10**6):
         folder = root / FOLDER / str(number)
@@ -106,27 +106,36 @@ def _clone(root: Path, shared: bool) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel releases it when this process dies
             except BlockingIOError:
                 continue
-            _prepare(folder, root, shared)
-            yield folder / "clone"
+            yield folder, _prepare(folder, root, shared)
             return
 
 
-def _prepare(folder: Path, root: Path, shared: bool) -> None:
-    """Create or clean up the clone in `folder`, and make it use the remotes and DVC cache of `root`."""
+def _prepare(folder: Path, root: Path, shared: bool) -> Path:
+    """Create or clean up the clone in `folder`, and make it use the remotes and DVC cache of `root`.
+
+    Returns the project's place in it: the project may be in a subfolder of its repository.
+    """
     _end_processes_in(folder)
-    clone = folder / "clone"
-    for lock in clone.glob(".git/**/*.lock"):  # left by a process that was killed
+    top = folder / "clone"
+    for lock in top.glob(".git/**/*.lock"):  # left by a process that was killed
         lock.unlink()
-    git("init", "--quiet", str(clone))
+    git("init", "--quiet", str(top))
+    clone = top / git("rev-parse", "--show-prefix", root=root).strip()
     shutil.rmtree(clone / ".dvc/tmp", ignore_errors=True)
     settings = Config(str(root / ".dvc")).read()
-    settings["cache"].setdefault("dir", str(root / ".dvc/cache"))
+    if "dir" not in settings["cache"] and not (cache := clone / ".dvc/cache").is_symlink():
+        # A link, because DVC can't write a path with other than ASCII characters into its config.
+        for place in (cache.parent, root / ".dvc/cache"):
+            place.mkdir(parents=True, exist_ok=True)
+        cache.symlink_to(root / ".dvc/cache")
     with Config(str(clone / ".dvc")).edit("local") as local:
         local.update(settings)
-    origin = git("remote", "get-url", "origin", root=root).strip() if shared else str(root)
+    where = ["remote", "get-url", "origin"] if shared else ["rev-parse", "--show-toplevel"]
+    origin = git(*where, root=root).strip()
     if (root / origin).exists():  # a folder, whose path may be relative
         origin = str((root / origin).resolve())
-    git("config", "remote.origin.url", origin, root=clone)
+    git("config", "remote.origin.url", origin, root=top)
+    return clone
 
 
 def _end_processes_in(folder: Path) -> None:
@@ -151,7 +160,8 @@ class _Run:
     """One run of one experiment."""
 
     job: Job
-    clone: Path
+    folder: Path
+    clone: Path  # the project's place in a clone in that folder
     numerics: str
     say: Callable[[str], None]
 
@@ -185,7 +195,7 @@ class _Run:
         git("checkout", "--quiet", "--force", "--detach", experiment.baseline, root=self.clone)
         git("clean", "-fdq", root=self.clone)
         git("restore", f"--source={experiment.commit}", "--", ".", ":!.dvc/tmp", root=self.clone)
-        brought = self.clone.parent / "brought"
+        brought = self.folder / "brought"
         if not brought.exists() or brought.read_text() != experiment.baseline:
             self._patiently(*DVC, "pull" if self.job.shared else "checkout", "--allow-missing")
             brought.write_text(experiment.baseline)
@@ -214,7 +224,7 @@ class _Run:
         """Raise HostError if the disk is full, or if the `output` of a command says so."""
         free = shutil.disk_usage(self.clone).free
         if free < SPACE or "No space left on device" in output:
-            raise HostError(f"the disk of {self.clone.parent} is full: only {free / 1e6:.0f} MB are free")
+            raise HostError(f"the disk of {self.folder} is full: only {free / 1e6:.0f} MB are free")
 
     def _try(self, *command: str) -> tuple[int, str]:
         """Run `command` in the clone, as the submitter; return its status and its output, which goes to a file `log`.
@@ -229,7 +239,7 @@ class _Run:
         environment["STAGES_STRICT"] = "1"
         if self.job.device == "cpu":
             environment["CUDA_VISIBLE_DEVICES"] = ""
-        with (self.clone.parent / "log").open("w+") as log:
+        with (self.folder / "log").open("w+") as log:
             status = subprocess.call(
                 command, cwd=self.clone, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
