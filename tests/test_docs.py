@@ -38,6 +38,8 @@ def test_a_forged_number_is_noticed(monkeypatch):
 def test_results_of_another_model_are_not_shown(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(docs, "OF", "An MLP on MNIST")
+    assert docs.show() == docs.experiment() == docs.sweep()
+    assert docs.show().startswith("```\nnot run for An MLP on MNIST ")
     assert docs.results().count("not measured for An MLP on MNIST") == len(RECIPES)
     assert "%" not in docs.results()
 
@@ -56,6 +58,8 @@ def printed(name: str) -> list[list[str]]:
 
 def test_what_commands_printed_agrees():
     """The outputs in docs/output belong to the committed run and to each other: to forge one, all have to be forged."""
+    if (ROOT / "docs/output/of.txt").read_text().strip() != docs.OF:
+        pytest.skip(f"docs/output has not been made for {docs.OF}")
     now = {}
     for path in ("metrics/train.json", "metrics/evaluate.json"):
         content = pd.json_normalize(json.loads((ROOT / path).read_text())).iloc[0]

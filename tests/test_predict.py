@@ -132,7 +132,9 @@ def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
     names = ["picture.png", "blank.png", "cut.jpg", "empty.png", "nowhere.png", "models"]
     status, printed, errors = tool("predict", "--save", "seen", *names)
     assert status == 2
-    assert re.fullmatch(r"picture\.png: \d \(0 \d+\.\d%, .*, 9 \d+\.\d%\)\n", printed)
+    assert re.fullmatch(
+        rf"picture\.png: .* \({dataset.CLASSES[0]} \d+\.\d%, .*, {dataset.CLASSES[-1]} \d+\.\d%\)\n", printed
+    )
     assert errors.splitlines() == [
         "model: models/lenet5.safetensors",
         "error: blank.png shows no ink (dark on light paper or light on dark paper)",

@@ -18,10 +18,13 @@ from browser import dump, needs_browser
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured
 
 from lenet import palette
+from lenet.data import dataset
 from lenet.evaluation import EvaluateConfig, confidences, reliability
 from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
 from lenet.report.page import ReportConfig, _network, page
+
+only_for_drawings = pytest.mark.skipif(not dataset.LIKE_MNIST, reason="pictures of this data set are only resized")
 
 # Drawings, as strokes in fractions of the pad: an L, which is asymmetric; a dot; and a digit of two strokes.
 L = [[(0.5, 0.1), (0.5, 0.5), (0.5, 0.9), (0.7, 0.9), (0.9, 0.9)]]
@@ -113,7 +116,7 @@ def test_the_page_shows_the_data_of_the_run(made):
     assert '["validation accuracy","98.76%","on held-out training images"]' in validated
     correct = (made.predictions["actual"] == made.predictions["predicted"]).sum()
     assert f'["test accuracy","{correct / 10:.2f}%","95% interval: ' in validated
-    assert f'["test errors","{1000 - correct}","of 1,000 digits"]' in validated
+    assert f'["test errors","{1000 - correct}","of 1,000 {dataset.ITEM}s"]' in validated
     first, second, *_ = PARAMS["train"].items()
     assert '["train","{}: {}, {}: {}, '.format(*first, *second) in validated
     assert '["numerics of train","0123456789abcdef"]' in validated
@@ -169,6 +172,7 @@ def box(ink: np.ndarray) -> tuple[int, int]:
 
 
 @needs_browser
+@only_for_drawings
 def test_a_drawing_is_converted_to_the_format_of_mnist(seen):
     upright, dot, two = (np.array(drawing["input"]).reshape(28, 28) for drawing in seen["drawings"])
     assert box(upright) == pytest.approx((20, 11), abs=1)
@@ -189,6 +193,7 @@ def test_a_drawing_is_converted_to_the_format_of_mnist(seen):
 
 
 @needs_browser
+@only_for_drawings
 @pytest.mark.parametrize("number", [0, 2])
 def test_the_page_and_predict_convert_alike(number, seen):
     """`like_mnist`, given the drawing as a large picture, agrees with what the page makes of its strokes."""
@@ -218,10 +223,11 @@ def test_a_cell_lists_its_images(made, seen):
     assert seen["listed"].startswith(f"The 300 most confident of {len(wrong)} errors: actual → predicted class")
     first = wrong.groupby(["actual", "predicted"]).size()
     (actual, predicted), count = first.index[0], first.iloc[0]
-    assert seen["label"] == f"{count}: actual {actual}, predicted {predicted}"
+    names = dataset.CLASSES[actual], dataset.CLASSES[predicted]
+    assert seen["label"] == f"{count}: actual {names[0]}, predicted {names[1]}"
     there = [[actual, predicted]] * ((shown["actual"] == actual) & (shown["predicted"] == predicted)).sum()
     assert seen["focused"]["of"] == there
-    assert seen["focused"]["text"].endswith(f"{count} errors: actual {actual}, predicted {predicted}")
+    assert seen["focused"]["text"].endswith(f"{count} errors: actual {names[0]}, predicted {names[1]}")
     assert seen["left"] == 300
     assert seen["selected"] == [len(there), "true"]
     assert seen["deselected"] == [300, "false"]

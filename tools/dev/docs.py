@@ -225,7 +225,12 @@ def table_of(rows: Mapping[str, Mapping[str, str]], header: str) -> str:
 
 
 def console(*commands: tuple[str, str]) -> str:
-    """Return a block of commands, each with its output in the file of that name in docs/output."""
+    """Return a block of commands, each with its output in the file of that name in docs/output.
+
+    If these outputs, except that of `host`, are of another model or data set, the block says so instead.
+    """
+    if (of := (OUTPUT / "of.txt").read_text().strip()) != OF and commands[0][1] != "host":
+        return f"```\nnot run for {OF} (docs/output has what the commands print for {of})\n```"
     lines = [f"$ {command}\n{(OUTPUT / f'{name}.txt').read_text().rstrip()}" for command, name in commands]
     return "```console\n" + "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n```"
 
