@@ -108,6 +108,19 @@ class Project:
         self.run("git", "clone", "--quiet", ".", f"../{name}")
         return Project(self.root.parent / name, Path(self.env["MNIST_MIRROR"]))
 
+    def in_a_subfolder(self, whole: Path) -> "Project":
+        """Return a clone of this project in the subfolder `sub` of the repository `whole`, which does not exist yet."""
+        self.run("git", "clone", "--quiet", ".", str(whole))
+        moved = Project(whole / "sub", Path(self.env["MNIST_MIRROR"]))
+        moved.root.mkdir()
+        for path in set(whole.iterdir()) - {moved.root, whole / ".git"}:
+            path.rename(moved.root / path.name)
+        for name in ("user.name", "user.email"):
+            moved.run("git", "config", name, "test@example.com")
+        moved.run("git", "add", "--all", "..")
+        moved.commit("Move")
+        return moved
+
     def repro(self, *arguments: str, **env: str) -> list[str]:
         """Run `dvc repro` and return the stages that ran, in order."""
         return ran(self.run("dvc", "repro", *arguments, **env))

@@ -327,16 +327,7 @@ def test_a_mistake_is_named(words, line, standin: Project):
 @pytest.mark.slow
 def test_a_project_in_a_subfolder_of_an_odd_name(standin: Project, tmp_path: Path):
     """DVC itself can't write such a name into its config."""
-    whole = tmp_path / "é ü"
-    standin.run("git", "clone", "--quiet", ".", str(whole))
-    standin.root = whole / "sub"
-    standin.root.mkdir()
-    for path in set(whole.iterdir()) - {standin.root, whole / ".git"}:
-        path.rename(standin.root / path.name)
-    for name in ("user.name", "user.email"):
-        standin.run("git", "config", name, "test@example.com")
-    standin.run("git", "add", "--all", "..")
-    standin.commit("Move")
-    standin.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1,2")
-    printed = standin.run("python", "-m", "tools.fleet", "run")
+    moved = standin.in_a_subfolder(tmp_path / "é ü")
+    moved.run("dvc", "exp", "run", "--queue", "-S", "train.seed=1,2")
+    printed = moved.run("python", "-m", "tools.fleet", "run")
     assert printed.endswith("2 experiments: 2 ran, 0 were already done, 0 failed\n"), printed

@@ -3,17 +3,20 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, Project
+from test_verify import OTHER, number, painted
 
 from tools import checks
 from tools.dev import release
 
 
 def test_the_committed_model_is_the_recorded_one():
+    assert (ROOT / "release/lenet5.safetensors").is_file()
     assert checks.of_release(ROOT) == []
 
 
@@ -77,3 +80,55 @@ def test_others_get_the_model_by_name(released: Project, tmp_path: Path):
         assert (theirs.root / name).read_bytes() == model, name
     code = "import dvc.api, sys; sys.stdout.buffer.write(dvc.api.read(*sys.argv[1:], mode='rb')[:8])"
     assert theirs.run("python", "-c", code, "release/lenet5.safetensors", url).encode()[:8] == model[:8]
+
+
+def damaged(path: str) -> Callable[[Project], None]:
+    return lambda project: project.edit(path, "0", "1")
+
+
+QUICKLY_FOUND = {
+    "a loss": (
+        number("metrics/evaluate.json", "test", "loss", change=1e-9),
+        "evaluate: metrics/evaluate.json, made from",
+    ),
+    "an accuracy": (number("metrics/evaluate.json", "val", "accuracy", change=0.001), "evaluate: val.accuracy is "),
+    "the mean": (number("metrics/stats.json", "mean", change=1e-9), "stats: metrics/stats.json"),
+    "a picture": (painted("metrics/filters.png"), "plot: metrics/filters.png"),
+    "a count": (
+        number("metrics/download.json", "test", "images", change=1),
+        "download: metrics/download.json, made from",
+    ),
+    "the predictions in release/": (
+        damaged("release/predictions.csv"),
+        "release/predictions.csv is not",
+    ),
+    "an edit without a run": (
+        lambda p: p.edit("params.yaml", "folds: 5", "folds: 4"),
+        "train: its param split",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICKLY_FOUND)
+def test_a_quick_look_finds_what_does_not_follow_from_the_model(name, released: Project):
+    forgery, named = QUICKLY_FOUND[name]
+    forgery(released)
+    released.commit("A forgery")
+    printed = released.refuse("python", "-m", "tools.verify", "--quick", status=1)
+    assert re.search(f"^  {re.escape(named)}", printed, re.M), printed
+
+
+@pytest.mark.slow
+def test_a_quick_look_at_a_true_record(released: Project):
+    """In a clone, whose only model is that in release/, and on another processor."""
+    clone = released.clone("fresh")
+    for name in ("user.name", "user.email"):
+        clone.run("git", "config", name, "test@example.com")
+    assert clone.refuse("python", "-m", "tools.verify", "--quick").startswith("error: there is no data/mnist")
+    clone.repro("download")
+    for env in ({}, {"STAGES_PROCESSOR": OTHER}):
+        assert clone.run("python", "-m", "tools.verify", "--quick", **env).startswith("consistent: ")
+    shutil.rmtree(clone.root / "release")
+    clone.commit("Without a release")
+    assert "is nowhere to be had" in clone.refuse("python", "-m", "tools.verify", "--quick")

@@ -1,11 +1,17 @@
 """What this project demands of itself, beyond what tools.lock and tools.verify check in any DVC project."""
 
+import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -16,7 +22,7 @@ from stages.launch import packages, pipeline
 from stages.launch.params import check
 from tools import record, resolved
 from tools.errors import ToolError
-from tools.git import git_bytes
+from tools.git import git
 from tools.record import Record
 
 # The tolerance for rounding between different numerics: relative, or absolute for numbers below 1.
@@ -27,6 +33,8 @@ NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 FINGERPRINT = re.compile(r'"numerics": \[[^]]*\]')
 # The one stage that amplifies rounding: if the last bits differ, training ends with different weights.
 TRAINING = "train"
+DATA = mnist.FOLDER
+WITNESSES = Path("docs/reproducibility.md")
 
 
 def of_lock(root: Path) -> list[str]:
@@ -57,14 +65,19 @@ def of_clone(root: Path) -> list[str]:
 
 
 def of_release(root: Path) -> list[str]:
-    """Return a line if the model in release/ is not the one that `root`'s dvc.lock names.
+    """Return a line for each of model and predictions in release/ that is not the one that `root`'s dvc.lock names.
 
-    The other files there may be older than their sources until the next `make release`.
+    The page may be older than its source until the next `make release`. Without a folder release/ there is no line.
     """
-    recorded, path = record.read(root).paths().get(str(model.PATH)), Path("release", model.PATH.name)
-    if (root / path).is_file() and record.md5((root / path).read_bytes()) == recorded:
+    if not (root / "release").is_dir():
         return []
-    return [f"{path} is not the model that dvc.lock names: run make release, and commit release/"]
+    recorded = record.read(root).paths()
+    released = {path: root / "release" / path.name for path in (model.PATH, predictions.PATH)}
+    return [
+        f"release/{path.name} is not the {path} that dvc.lock names: run make release, and commit release/"
+        for path, file in released.items()
+        if not file.is_file() or record.md5(file.read_bytes()) != recorded.get(str(path))
+    ]
 
 
 def of_packages() -> None:
@@ -84,7 +97,6 @@ def available(recorded: Record) -> dict[str, bytes]:
 
     Raises ToolError for a damaged file in the cache.
     """
-    subprocess.run([sys.executable, "-m", "dvc", "fetch", "--quiet"], capture_output=True)  # where there is a remote
     cache, files = record.cache() / "files/md5", {}
     for path, md5 in recorded.paths().items():
         cached = cache / md5[:2] / md5[2:]
@@ -98,9 +110,9 @@ def available(recorded: Record) -> dict[str, bytes]:
     return files
 
 
-def contradictions(recorded: Record) -> list[str]:
-    """Describe each recorded metric that disagrees with the recorded table that it was computed from."""
-    params, files = pipeline.load(Path("params.yaml")), available(recorded)
+def contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
+    """Describe each recorded metric that disagrees with the table in `files` that it was computed from."""
+    params = pipeline.load(Path("params.yaml"))
     pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
     try:
         if curves := files.get(str(history.PATH)):
@@ -135,43 +147,83 @@ def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[flo
     return calibration_error(reliability(confidence, correct, config)), 1e-6 + 2 * at_an_edge.mean()
 
 
+def witness(result: Record, verdict: str) -> str:
+    """Return the line for the table of witnesses that says what this machine has found."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    names = re.findall(r"^model name\s*: (.*)$", cpuinfo, re.M) or [platform.machine()]
+    commit = git("rev-parse", "--short=10", "HEAD").strip()
+    cells = [names[0], platform.platform(terse=True), platform.python_version(), _fingerprints(result), commit, verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _fingerprints(record: Record) -> str:
+    return ", ".join(str(*metrics["numerics"]) for metrics in record.metrics.values() if metrics.get("numerics"))
+
+
 def with_other_numerics(root: Path, recorded: Record, result: Record) -> list[str]:
     """Return the stages whose numerics differ in the two records, and those downstream; print both numerics."""
     both = [{stage: metrics.get("numerics") for stage, metrics in r.metrics.items()} for r in (recorded, result)]
     found = [stage for stage in both[0] if both[0][stage] != both[1][stage]]
     if found:
-        names = [", ".join(str(*numerics) for numerics in each.values() if numerics) for each in both]
-        print(f"bits can't be compared: numerics {names[0]} recorded, {names[1]} here")
+        print(f"bits can't be compared: numerics {_fingerprints(recorded)} recorded, {_fingerprints(result)} here")
+        lines = WITNESSES.read_text().splitlines() if WITNESSES.is_file() else []
+        print(*(line for line in lines if f"| {_fingerprints(recorded)} |" in line), sep="\n")
     with resolved.project(root) as project:
         return record.downstream(project, found)
 
 
-def beyond_training(clone: Path, recorded: Record, result: Record, stages: list[str]) -> list[str]:
-    """Run all `stages` but the training in `clone`, each on what is recorded before it, and compare the outputs.
+def beyond_training(
+    clone: Path, data: Path, recorded: Record, files: dict[str, bytes], stages: Iterable[str]
+) -> list[str]:
+    """Run each of `stages` but the training in a copy of `clone`, on what is recorded before it; compare its outputs.
 
-    Returns a line for each output that differs from the recorded one by more than rounding. Prints the recorded metrics
-    of the training beside those of this machine. Raises ToolError if a recorded output is nowhere to be had.
+    `data` is the data set's folder, and `files` are the recorded outputs that are `available`. Returns a line for each
+    output that differs from the recorded one: by a byte where the numerics are the recorded ones, else by more than
+    rounding. Raises ToolError if the data or a recorded output is nowhere to be had.
     """
-    files = available(recorded)
-    if missing := recorded.cached - files.keys() - {str(mnist.FOLDER)}:
+    if not data.is_dir():
+        raise ToolError(f"there is no {data}: run dvc repro download")
+    if missing := recorded.cached - files.keys() - {str(DATA)}:
         raise ToolError(f"the recorded {', '.join(sorted(missing))} is nowhere to be had: dvc pull may fetch it")
-    print(f"{TRAINING}: {record.words(recorded.metrics[TRAINING], result.metrics[TRAINING])}")
-    for path, data in files.items():
-        (clone / path).parent.mkdir(parents=True, exist_ok=True)
-        (clone / path).write_bytes(data)
+    files = files | {path: (clone / path).read_bytes() for path in recorded.paths() if (clone / path).is_file()}
+    stages = [stage for stage in stages if stage != TRAINING]
+    places = {stage: clone.with_name(f"{clone.name}-{stage}") for stage in stages}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda stage: _run_alone(stage, clone, data.resolve(), places[stage], recorded, files), stages))
+    exact = not any(_numerics(places[stage], stage) != recorded.metrics[stage].get("numerics") for stage in stages)
     wrong = []
-    for stage in ["download", *(stage for stage in stages if stage != TRAINING)]:
-        for path in recorded.hashes[stage]:  # a file that the stage does not write must not pass for its output
-            if (clone / path).is_file():
-                (clone / path).unlink()
-        _run(clone, stage)
+    for stage, place in places.items():
         for path in recorded.hashes[stage]:
-            if (clone / path).is_file():
-                before = files[path] if path in recorded.cached else git_bytes("show", f"HEAD:./{path}")
-                if words := beyond_rounding(path, before, (clone / path).read_bytes()):
-                    wrong.append(f"{stage}: {path}, made from the recorded outputs of earlier stages, {words}")
-                (clone / path).write_bytes(before)
+            if path not in files:  # the data, which the stage verifies by checksums
+                continue
+            after = (place / path).read_bytes()
+            words = beyond_rounding(path, files[path], after)
+            if words or (exact and files[path] != after):
+                words = words or "has other bytes"
+                wrong.append(f"{stage}: {path}, made from the recorded outputs of earlier stages, {words}")
     return wrong
+
+
+def _run_alone(stage: str, clone: Path, data: Path, place: Path, recorded: Record, files: dict[str, bytes]) -> None:
+    """Run `stage` in `place`, a copy of `clone` with the recorded outputs of all other stages."""
+    shutil.copytree(clone, place, ignore=shutil.ignore_patterns(".git"))
+    for path in files.keys() | recorded.hashes[stage]:
+        (place / path).unlink(missing_ok=True)
+        if path not in recorded.hashes[stage]:
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_bytes(files[path])
+    if stage != "download":
+        (place / DATA).parent.mkdir(parents=True, exist_ok=True)
+        (place / DATA).symlink_to(data)
+    command = [sys.executable, "-m", "stages", stage]
+    env = os.environ | environment() | {"MNIST_MIRROR": str(data)}
+    if subprocess.run(command, cwd=place, env=env, stdout=subprocess.DEVNULL).returncode:
+        raise ToolError(f"the stage {stage} failed on the recorded outputs of earlier stages", status=1)
+
+
+def _numerics(place: Path, stage: str) -> Any:
+    path = place / f"metrics/{stage}.json"
+    return json.loads(path.read_bytes()).get("numerics") if path.is_file() else None
 
 
 def beyond_rounding(path: str, before: bytes, after: bytes) -> str:
@@ -198,9 +250,3 @@ def _parts(text: str) -> tuple[list[str], list[str]]:
 
 def _close(a: str, b: str) -> bool:
     return a == b or (not (a + b).isdigit() and abs(float(a) - float(b)) <= ROUNDING * (1 + abs(float(a))))
-
-
-def _run(clone: Path, stage: str) -> None:
-    command = [sys.executable, "-m", "stages", stage]
-    if subprocess.run(command, cwd=clone, env=os.environ | environment(), stdout=subprocess.DEVNULL).returncode:
-        raise ToolError(f"the stage {stage} failed on the recorded outputs of earlier stages", status=1)

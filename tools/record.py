@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from dvc.repo import Repo
 
 from tools import resolved
 from tools.errors import ToolError
@@ -82,9 +83,14 @@ def md5(data: bytes) -> str:
 
 
 def cache() -> Path:
-    """Return the folder of DVC's cache, which its config may have moved."""
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    """Return the folder of DVC's cache, which its config may have moved, after fetching from a remote if there is one.
+
+    An unreachable remote is ignored.
+    """
+    with Repo() as repo:
+        if repo.config["remote"]:
+            subprocess.run([sys.executable, "-m", "dvc", "fetch", "--quiet"], capture_output=True)
+        return Path(repo.cache.local_cache_dir)
 
 
 def words(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
