@@ -46,7 +46,10 @@ def test_a_stale_release_is_no_false_record(released: Project):
     assert released.run("python", "-m", "tools.lock") == "dvc.lock is in sync\n"
     (released.root / "release/lenet5.safetensors").write_bytes(b"damaged")
     done = released.try_run("python", "-m", "tools.lock")
-    stale = "release/lenet5.safetensors is not the model that dvc.lock names: run make release, and commit release/\n"
+    stale = (
+        "release/lenet5.safetensors is not the models/lenet5.safetensors that dvc.lock names: "
+        "run make release, and commit release/\n"
+    )
     assert (done.returncode, done.stdout) == (4, f"dvc.lock is in sync\n{stale}")
 
 

@@ -152,7 +152,10 @@ def witness(result: Record, verdict: str) -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     names = re.findall(r"^model name\s*: (.*)$", cpuinfo, re.M) or [platform.machine()]
     commit = git("rev-parse", "--short=10", "HEAD").strip()
-    cells = [names[0], platform.platform(terse=True), platform.python_version(), _fingerprints(result), commit, verdict]
+    release = ".".join(platform.release().split(".")[:2])
+    libc = " ".join(platform.libc_ver())
+    system = ", ".join(filter(None, [f"{platform.system()} {release}", platform.machine(), libc]))
+    cells = [names[0], system, platform.python_version(), _fingerprints(result), commit, verdict]
     return f"| {' | '.join(cells)} |"
 
 
