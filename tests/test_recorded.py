@@ -1,6 +1,7 @@
-"""The model of the last run of the pipeline: it classifies drawings and photos."""
+"""The model of the last run of the pipeline: it is accurate, and it classifies drawings and photos."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -11,14 +12,22 @@ from PIL import Image
 from skimage.morphology import skeletonize
 from test_report import visit
 
-from lenet.data import idx
+from lenet.data import dataset, idx
 from lenet.ink import like_mnist
 from lenet.model import from_bytes, predict
 
-pytestmark = pytest.mark.recorded
+pytestmark = [
+    pytest.mark.recorded,
+    pytest.mark.skipif(dataset.TITLE != "MNIST", reason="draws digits, and expects the accuracy of LeNet-5 on MNIST"),
+]
 
 SEVEN = [[(0.3, 0.2), (0.7, 0.2), (0.55, 0.5), (0.45, 0.85)]]
 FOUR = [[(0.4, 0.15), (0.3, 0.55), (0.75, 0.55)], [(0.62, 0.3), (0.6, 0.9)]]
+
+
+def test_the_accuracy():
+    accuracy = json.loads((ROOT / "metrics/evaluate.json").read_text())["test"]["accuracy"]
+    assert accuracy >= 0.99, "LeNet-5 reaches this on MNIST: change it for another model"
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

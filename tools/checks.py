@@ -170,7 +170,9 @@ def with_other_numerics(root: Path, recorded: Record, result: Record) -> list[st
     if found:
         print(f"bits can't be compared: numerics {_fingerprints(recorded)} recorded, {_fingerprints(result)} here")
         lines = WITNESSES.read_text().splitlines() if WITNESSES.is_file() else []
-        print(*(line for line in lines if f"| {_fingerprints(recorded)} |" in line), sep="\n")
+        for line in lines:
+            if f"| {_fingerprints(recorded)} |" in line:
+                print(line)
     with resolved.project(root) as project:
         return record.downstream(project, found)
 
