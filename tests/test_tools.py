@@ -5,11 +5,13 @@ import importlib.util
 import re
 
 import pytest
+import yaml
 from conftest import ROOT, Project
 
 from tools.dev import supported
 
-PLACES = ["Makefile", ".ci/run", ".github/workflows/ci.yaml", *(path.name for path in ROOT.glob("*.md"))]
+WORKFLOWS = {path.stem: path.read_text() for path in (ROOT / ".github/workflows").iterdir()}
+PLACES = ["Makefile", ".ci/run", ".devcontainer/devcontainer.json", *(path.name for path in ROOT.glob("*.md"))]
 PLACES += [f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")]
 
 
@@ -24,6 +26,24 @@ def test_every_target_that_is_named_exists():
     texts = [(ROOT / place).read_text() for place in PLACES[1:]]
     named = {target for text in texts for target in re.findall(r"(?:`|\$ )make ([a-z]+)", text)}
     assert {"repro", "test", "verify"} <= named <= made
+
+
+def test_ci_runs_the_steps_of_ci_run():
+    steps = set(re.findall(r"^(\w+)\(\) \{", (ROOT / ".ci/run").read_text(), re.MULTILINE))
+    called = re.findall(r"\.ci/run(.*)", WORKFLOWS["ci"].partition("jobs:")[2])
+    assert "" in called  # all of them
+    assert {step for line in called for step in line.split()} <= steps
+
+
+def test_workflows_run_reviewed_code_with_few_permissions():
+    for text in WORKFLOWS.values():
+        uses = re.findall(r"uses: *\S+@(\S*)", text)
+        assert all(re.fullmatch(r"[0-9a-f]{40}", revision) for revision in uses)
+        assert text.count("actions/checkout") == text.count("persist-credentials: false")
+        assert yaml.safe_load(text)["permissions"] in ({}, {"contents": "read"})
+    # These rights are for who reads what pull requests upload, and not for their code.
+    assert "checkout" not in WORKFLOWS["comment"]
+    assert "pull_request_target" not in "".join(WORKFLOWS.values())
 
 
 @pytest.mark.parametrize(
