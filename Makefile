@@ -10,14 +10,22 @@ export MNIST_MIRROR := $(shell cd "$(MNIST_MIRROR)" 2>/dev/null && pwd || printf
 endif
 # The packages go into .venv, and Python looks for them there.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONPATH PYTHONHOME
+# `make CPU=1 …` installs everything from one lock file, with PyTorch for CPUs instead of its 3 GB for CUDA. uv, which
+# pip installs first, knows the address of PyTorch's own index.
+LOCK := $(if $(CPU),requirements-cpu)
+PIP := $(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+define INSTALL_FOR_CPU
+sed -n '/^uv==/,/# via/p' $< > .venv/uv.txt && $(PIP) -r .venv/uv.txt
+$(VENV)/uv pip install --quiet --python $(VENV)/python --torch-backend cpu --require-hashes -r $<
+endef
 define INSTALL
-@echo "installing $< into .venv (the first time takes minutes: PyTorch with CUDA is a 3 GB download)"
-$(VENV)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+@echo "installing $< into .venv (the first time takes minutes$(if $(CPU),,: PyTorch with CUDA is a 3 GB download))"
+$(if $(CPU),$(INSTALL_FOR_CPU),$(PIP) -r $<)
 @$(VENV)/python -m stages.launch.packages $<
 @touch $@
 endef
 
-.PHONY: repro test verify bench gpu fleet lint docs release lock
+.PHONY: repro test verify bench gpu fleet lint docs release lock lock-cpu
 
 repro: .venv/runtime ## run the stages that are out of date, and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -64,14 +72,22 @@ lock: .venv/dev ## pin the dependencies in pyproject.toml again
 	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group dev \
 		--constraint requirements.lock --constraint requirements-fleet.lock --output-file requirements-dev.lock
 
-.venv/runtime: requirements.lock | .venv/bin/python
+lock-cpu: .venv/dev ## write requirements-cpu.lock for `make CPU=1 …`; this needs PyTorch's own package index
+	$(VENV)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml --group dev \
+		--torch-backend cpu --constraint requirements-dev.lock --output-file requirements-cpu.lock
+
+requirements-cpu.lock:
+	@echo "error: CPU=1 needs requirements-cpu.lock, which is not there yet: make without CPU=1, or run make lock-cpu" >&2
+	@exit 2
+
+.venv/runtime: $(or $(LOCK),requirements).lock | .venv/bin/python
 	$(INSTALL)
 
-.venv/fleet: requirements-fleet.lock | .venv/bin/python
+.venv/fleet: $(or $(LOCK),requirements-fleet).lock | .venv/bin/python
 	$(INSTALL)
 	@touch .venv/runtime
 
-.venv/dev: requirements-dev.lock | .venv/bin/python
+.venv/dev: $(or $(LOCK),requirements-dev).lock | .venv/bin/python
 	$(INSTALL)
 	@touch .venv/runtime .venv/fleet
 

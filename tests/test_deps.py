@@ -2,13 +2,14 @@
 
 import ast
 import importlib
+import re
 import typing
 from pathlib import Path
 
 import pytest
 from conftest import PARAMS, PIPELINE, ROOT, STAGES
 
-from stages.launch import environment, guard
+from stages.launch import environment, guard, packages
 
 NOT_DEPS = {path.removesuffix(".py").replace("/", ".") for path in guard.NOT_DEPS}
 
@@ -41,6 +42,16 @@ def closure(stage: str) -> set[str]:
         found = {name for name in imports(module) if name.startswith(("lenet.", "stages.")) and path_of(name).is_file()}
         waiting |= found - NOT_DEPS - seen
     return seen
+
+
+def test_the_lock_files_agree():
+    """Whichever of them was installed, the packages are those of requirements.lock, as PEP 440 compares versions."""
+    locks = {path.name: path.read_text() for path in ROOT.glob("requirements*.lock")}
+    pins = {name: dict(re.findall(r"^([a-z][\w.-]*)==([\w.]+)", text, re.MULTILINE)) for name, text in locks.items()}
+    for name, version in pins["requirements.lock"].items():
+        for lock in pins.keys() - {"requirements.lock"}:
+            # requirements-cpu.lock, if there is one, has no packages for CUDA.
+            assert pins[lock].get(name, version if "cpu" in lock and name.startswith(packages.CUDA) else "") == version
 
 
 @pytest.mark.parametrize("stage", STAGES)
