@@ -2,9 +2,11 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -322,6 +324,45 @@ def test_a_mistake_is_named(words, line, standin: Project):
     done = standin.try_run("python", "-m", "tools.fleet", *words.split())
     assert re.fullmatch(f"{line}\n", done.stdout)
     assert done.returncode == (2 if line.startswith("error") else 0)
+
+
+def test_what_answers_but_is_no_scheduler():
+    def greet() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+            connection.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(ToolError, match=f"what answers at {address} is no scheduler"):
+            cluster.answers(address)
+        thread.join()
+    assert not cluster.answers(address)
+
+
+def test_a_sweep_that_was_stopped_is_counted_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tools.fleet.sweep, "UNFINISHED", tmp_path / "unfinished.json")
+    jobs = [replace(JOB, experiment=replace(JOB.experiment, content=content)) for content in ("first", "second", "new")]
+    stopped = Sweep(jobs[:2])
+    stopped.outcomes["first"] = "ran"
+    stopped.remember()
+    again = Sweep(jobs[1:2])
+    assert again.earlier == {"first": "ran"}
+    assert again.stale == [JOB.experiment.ref]
+    assert Sweep(jobs[2:]).earlier == {}  # another sweep
+
+
+def test_a_module_that_git_does_not_track_is_named(standin: Project):
+    standin.edit("dvc.yaml", "      - lenet/augment.py\n", "      - lenet/augment.py\n      - lenet/blur.py\n")
+    (standin.root / "lenet/blur.py").touch()
+    standin.run("git", "commit", "--quiet", "--all", "--message", "Blur")
+    queue(standin, 1)
+    done = standin.try_run("python", "-m", "tools.fleet", "run")
+    line = "error: lenet/blur.py is a dep in dvc.yaml, but Git does not track it: git add it, and queue again\n"
+    assert (done.returncode, done.stdout) == (2, line)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import dask
 from distributed import Scheduler, Status, Worker
+from distributed.core import rpc
 from dvc.repo import Repo
 
 from stages.launch import packages
@@ -52,6 +53,23 @@ async def serve_scheduler(host: str, port: int) -> int:
     return 0
 
 
+def answers(address: str) -> bool:
+    """Return whether a scheduler answers at `address` within ten seconds; raise ToolError if something else does."""
+
+    async def kind() -> object:
+        async with rpc(address, timeout=5) as other:
+            return (await other.identity())["type"]
+
+    try:
+        if asyncio.run(asyncio.wait_for(kind(), 10)) == "Scheduler":
+            return True
+    except OSError:  # TimeoutError is one, too
+        return False
+    except Exception:  # noqa: S110 - Dask fails in many ways on what it can't read
+        pass
+    raise ToolError(f"what answers at {address} is no scheduler; python -m tools.fleet scheduler prints its address")
+
+
 def serve_worker(address: str, cores: int) -> int:
     """Run experiments on this host until Ctrl-C; if the scheduler stops, wait until it is back.
 
@@ -69,6 +87,8 @@ def serve_worker(address: str, cores: int) -> int:
     offered = marks.resources(cores, machine.numerics)
     print(f"worker on {socket.gethostname()}: {marks.describe(offered)}")
     while not work.LEFT:
+        if not answers(address):
+            print(f"no scheduler answers at {address} yet; waiting for up to {work.PATIENCE // 60} minutes")
         asyncio.run(_serve(address, offered))
     raise ToolError(f"this host can't run experiments any longer: {work.LEFT[0]}", status=1)
 

@@ -15,6 +15,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.queue.remove import remove_tasks
 
 from stages.launch import pipeline, yaml12
+from tools.errors import ToolError
 from tools.git import git, git_bytes
 
 
@@ -64,6 +65,9 @@ def read(commit: str, baseline: str) -> Experiment:
     stages = pipeline.parse(yaml12.load(_blob(tree["dvc.yaml"]), "dvc.yaml"))
     deps = {dep for stage in stages.values() for dep in stage.deps}
     deps -= {path for stage in stages.values() for path in stage.outputs}
+    for path in sorted(deps - tree.keys()):
+        if PurePosixPath(path).suffix == ".py":
+            raise ToolError(f"{path} is a dep in dvc.yaml, but Git does not track it: git add it, and queue again")
     code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
     params = _params(tree)
     # DVC's record of the options of `dvc exp run`. It is safe to unpickle: it comes from this repository's own queue.

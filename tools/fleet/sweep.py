@@ -1,5 +1,6 @@
 """The submitter: sends the queue to a cluster, reports progress, and fetches the results."""
 
+import json
 import re
 import subprocess
 import time
@@ -20,6 +21,8 @@ from tools.fleet.queue import Experiment, find, queued, remove, results
 from tools.git import git
 
 LOGS = work.FOLDER / "logs"
+# The experiments of a sweep that has not ended: by content, its ref for the hosts and its outcome, if it has one.
+UNFINISHED = work.FOLDER / "unfinished.json"
 # How many lines of a failed experiment are shown.
 LAST = 8
 BAR = "{bar}| {n_fmt} of {total_fmt} finished{postfix} [{elapsed}<{remaining}]"
@@ -42,12 +45,14 @@ def run(address: str | None, cores: int, any_numerics: bool) -> int:
     here = measure()
     [author] = re.findall("(.*) <(.*)>", git("var", "GIT_AUTHOR_IDENT"))
     sweep = Sweep([_job(experiment, here, author, bool(address), any_numerics) for experiment in experiments])
+    sweep.remove_refs(sweep.stale)
     sweep.fetch_existing()
     if sweep.left:
         with _client(address, cores, here) as client:
             sweep.run(client)
-    n = Counter(sweep.outcomes.values())
-    print(f"{len(sweep.jobs)} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed")
+    UNFINISHED.unlink(missing_ok=True)
+    n = Counter([*sweep.outcomes.values(), *sweep.earlier.values()])
+    print(f"{n.total()} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed")
     return int(n["failed"] > 0)
 
 
@@ -87,14 +92,11 @@ def _client(address: str | None, cores: int, here: Machine) -> Iterator[Client]:
         "dashboard_address": cluster.NO_DASHBOARD,
         "local_directory": str(work.FOLDER),
     }
-    try:
-        # A worker in this process can't get lost; it is silent only while the whole machine is suspended.
-        with dask.config.set({} if address else {"distributed.scheduler.worker-ttl": None}):
-            client = Client(address, timeout=20, set_as_default=False, **({} if address else local))
-    except OSError:
-        raise ToolError(
-            f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1
-        ) from None
+    if address and not cluster.answers(address):
+        raise ToolError(f"no scheduler answers at {address}: start one with python -m tools.fleet scheduler", status=1)
+    # A worker in this process can't get lost; it is silent only while the whole machine is suspended.
+    with dask.config.set({} if address else {"distributed.scheduler.worker-ttl": None}):
+        client = Client(address, timeout=20, set_as_default=False, **({} if address else local))
     with client:
         try:
             yield client
@@ -113,6 +115,11 @@ class Sweep:
         self.remote = "origin" if self.shared else top_level()  # through which hosts get experiments and return results
         self.outcomes: dict[str, str] = {}  # of those that have finished: ran, done (already) or failed
         self.workers: dict[str, dict[str, Any]] = {}  # by name, as the scheduler describes them
+        before = json.loads(UNFINISHED.read_text()) if UNFINISHED.exists() else {}
+        over = {content: entry for content, entry in before.items() if content not in self.jobs}
+        self.stale = [ref for ref, _ in over.values() if ref]
+        # What had finished when this sweep was stopped. If none of it is left, this is another sweep.
+        self.earlier = {content: outcome for content, (_, outcome) in over.items() if outcome and over != before}
         self.largest: int | None = None  # the cores of the largest suitable worker; 0 if there is none
 
     @property
@@ -141,10 +148,12 @@ class Sweep:
             baseline = self.jobs[content].experiment.baseline
             at_home = ref.split("/")[2:4] == [baseline[:2], baseline[2:]]
             tqdm.write(f"{ref.rsplit('/', 1)[1]}: {ran or 'was already done'}{'' if at_home else ELSEWHERE}")
+        self.remember()
 
     def run(self, client: Client) -> None:
         """Run the remaining experiments; return when all have finished."""
         jobs = self.left
+        self.remember()
         commits = [f"+{job.experiment.commit}:{job.experiment.ref}" for job in jobs]
         git("push", "--quiet", "--no-verify", self.remote, *commits)
         client.subscribe_topic("fleet", self.on_message)
@@ -158,10 +167,21 @@ class Sweep:
             client.cancel(list(futures.values()), force=True)
             raise
         finally:
-            over = [job.experiment.ref for job in jobs if job.experiment.content in self.outcomes or not self.shared]
-            if over:  # no host needs these commits any longer; if removing them fails, it does no harm
-                command = ["git", "push", "--quiet", "--no-verify", "--delete", self.remote, *over]
-                subprocess.run(command, capture_output=True)
+            over = [job for job in jobs if job.experiment.content in self.outcomes or not self.shared]
+            self.remove_refs([job.experiment.ref for job in over])
+
+    def remove_refs(self, refs: list[str]) -> None:
+        """Remove commits that no host needs any longer; if this fails, it does no harm."""
+        if refs:
+            command = ["git", "push", "--quiet", "--no-verify", "--delete", self.remote, *refs]
+            subprocess.run(command, capture_output=True)
+
+    def remember(self) -> None:
+        """Write down what this sweep has done, in case it is killed."""
+        done = {content: ("", outcome) for content, outcome in self.earlier.items()}
+        done |= {content: (job.experiment.ref, self.outcomes.get(content, "")) for content, job in self.jobs.items()}
+        UNFINISHED.parent.mkdir(parents=True, exist_ok=True)
+        UNFINISHED.write_text(json.dumps(done))
 
     def follow(self, client: Client, futures: "dict[str, Future[work.Result]]") -> None:
         """Fetch the results of `futures` as they finish, and print which hosts join or leave, until all have finished.
@@ -216,6 +236,7 @@ class Sweep:
         else:
             raise ToolError(GONE, status=1)
         self.outcomes[content] = "failed"
+        self.remember()
         return None
 
     def update_hosts(self, client: Client) -> None:
