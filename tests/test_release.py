@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import ROOT, Project
+from huggingface_hub import ModelCard
 from test_verify import OTHER, number, painted
 
-from tools import checks
+from tools import checks, record
 from tools.dev import release
 
 
@@ -25,9 +25,9 @@ def test_the_card_is_that_of_docs_with_the_recorded_scores():
     test = json.loads((ROOT / "metrics/evaluate.json").read_text())["test"]
     (commit,) = re.findall(r"code at commit (\w{10})\.", text)
     assert text == release.card((ROOT / "docs/model-card.md").read_text(), test, commit), "run make release"
-    front = yaml.safe_load(text.split("---\n")[1])
-    (result,) = front["model-index"][0]["results"]
-    assert {score["type"]: score["value"] for score in result["metrics"]} == test
+    results = ModelCard(text).data.eval_results
+    assert {result.metric_type: result.metric_value for result in results} == test
+    assert {(result.task_type, result.dataset_split) for result in results} == {("image-classification", "test")}
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (ROOT / "release" / target).exists(), target
 
@@ -86,7 +86,11 @@ def test_others_get_the_model_by_name(released: Project, tmp_path: Path):
 
 
 def damaged(path: str) -> Callable[[Project], None]:
-    return lambda project: project.edit(path, "0", "1")
+    def damage(project: Project) -> None:
+        data = (project.root / path).read_bytes()
+        (project.root / path).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    return damage
 
 
 QUICKLY_FOUND = {
@@ -104,6 +108,11 @@ QUICKLY_FOUND = {
     "the predictions in release/": (
         damaged("release/predictions.csv"),
         "release/predictions.csv is not",
+    ),
+    "a stale release": (damaged("release/lenet5.safetensors"), "release/lenet5.safetensors is not the models/lenet5"),
+    "another data set": (
+        lambda p: p.edit("dvc.lock", record.md5_of(p.root / "data/mnist"), f"{'0' * 32}.dir"),
+        "download: data/mnist, made from",
     ),
     "an edit without a run": (
         lambda p: p.edit("params.yaml", "folds: 5", "folds: 4"),

@@ -1,25 +1,22 @@
 """What this project demands of itself, beyond what tools.lock and tools.verify check in any DVC project."""
 
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
+from PIL import Image
 
-from lenet.evaluation import EvaluateConfig, calibration_error, reliability
-from stages.artifacts import history, mnist, model, predictions, tables
+from stages.__main__ import RESTARTED
+from stages.artifacts import history, mnist, predictions, tables
 from stages.launch import packages, pipeline
-from stages.launch.params import check
+from stages.launch.environment import PYTHON, variables
 from tools import record, resolved
 from tools.errors import ToolError
 from tools.git import git
@@ -27,22 +24,22 @@ from tools.record import Record
 
 # The tolerance for rounding between different numerics: relative, or absolute for numbers below 1.
 ROUNDING = 1e-5
-# The same for pixels, from 0 to 1: two levels.
-PIXELS = 2 / 255
+# The same for pixels, which have 256 levels.
+LEVELS = 2
 NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 FINGERPRINT = re.compile(r'"numerics": \[[^]]*\]')
 # The one stage that amplifies rounding: if the last bits differ, training ends with different weights.
 TRAINING = "train"
-DATA = mnist.FOLDER
+DATA, PAGE = mnist.FOLDER, "report.html"
 WITNESSES = Path("docs/reproducibility.md")
 
 
 def of_lock(root: Path) -> list[str]:
     """Return a line for each stage whose command is not `python -m stages NAME`, run in the project's folder.
 
-    And one for each stage's module and each file in metrics/ that no stage in dvc.yaml accounts for.
+    And one for each stage's module, each file in metrics/ and each metric or plot that no stage accounts for.
     """
-    pipe = pipeline.read(root)
+    pipe, content = pipeline.read(root), pipeline.load(root / "dvc.yaml")
     with resolved.project(root) as project:
         odd = [name for name, stage in project.stages.items() if stage.cmd != f"python -m stages {name}"]
         elsewhere = [name for name, folder in project.wdirs.items() if folder != "."]
@@ -52,16 +49,29 @@ def of_lock(root: Path) -> list[str]:
     found += [f"{name}: its cmd is not python -m stages {name}" for name in odd]
     found += [f"{name}: its wdir is not the project's folder" for name in elsewhere]
     there = [str(path.relative_to(root)) for path in sorted((root / "metrics").glob("[!.]*"))]
+    for plot in content.get("plots", []):
+        for name, options in plot.items() if isinstance(plot, dict) else [(plot, {})]:
+            there += options["y"] if isinstance(options.get("y"), dict) else [name]
+    there += content.get("metrics", [])
     return found + [f"{path}: is written by no stage in dvc.yaml" for path in there if path not in written]
 
 
 def of_clone(root: Path) -> list[str]:
-    """Return a line for each file in `root`, a clean clone, that runs in place of the code that is reviewed."""
-    found = [f"{path}: is compiled code" for kind in ("pyc", "so", "pyd") for path in root.rglob(f"*.{kind}")]
+    """Return a line for each file in `root`, a clean clone, that runs or counts in place of what is reviewed."""
+    known = {"lenet", "stages", "tools", "tests"}
+    shadows = [*root.glob("*.py"), *(path for path in root.glob("*/__init__.py") if path.parent.name not in known)]
+    found = [f"{path}: could run in place of an installed package" for path in shadows]
+    found += [f"{path}: is a second dvc.yaml" for path in root.rglob("dvc.yaml") if path.parent != root]
+    found += [f"{path}: is compiled code" for kind in ("pyc", "so", "pyd") for path in root.rglob(f"*.{kind}")]
     found += [f"{path}: is not empty" for path in root.rglob("__init__.py") if path.read_bytes().strip()]
     shadows = [path for path in root.rglob("*.py") if path.with_suffix("").is_dir()]
     found += [f"{path}: is shadowed by a folder of that name" for path in shadows]
     return [line.removeprefix(f"{root}/") for line in sorted(found)]
+
+
+def released(recorded: Record) -> list[str]:
+    """Return the paths of the outputs that are neither in Git nor easy to make again, as the data and the page are."""
+    return sorted(recorded.cached - {str(DATA), PAGE})
 
 
 def of_release(root: Path) -> list[str]:
@@ -71,12 +81,12 @@ def of_release(root: Path) -> list[str]:
     """
     if not (root / "release").is_dir():
         return []
-    recorded = record.read(root).paths()
-    released = {path: root / "release" / path.name for path in (model.PATH, predictions.PATH)}
+    recorded = record.read(root)
+    files = {path: root / "release" / Path(path).name for path in released(recorded)}
     return [
-        f"release/{path.name} is not the {path} that dvc.lock names: run make release, and commit release/"
-        for path, file in released.items()
-        if not file.is_file() or record.md5(file.read_bytes()) != recorded.get(str(path))
+        f"release/{file.name} is not the {path} that dvc.lock names: run make release, and commit release/"
+        for path, file in files.items()
+        if not file.is_file() or record.md5(file.read_bytes()) != recorded.paths().get(path)
     ]
 
 
@@ -110,41 +120,28 @@ def available(recorded: Record) -> dict[str, bytes]:
     return files
 
 
-def contradictions(recorded: Record, files: dict[str, bytes]) -> list[str]:
+def contradictions(recorded: Record, files: Mapping[str, bytes]) -> list[str]:
     """Describe each recorded metric that disagrees with the table in `files` that it was computed from."""
     params = pipeline.load(Path("params.yaml"))
-    pairs: list[tuple[str, str, float, float]] = []  # with the difference that is allowed besides rounding
+    pairs: list[tuple[str, str, float]] = []
     try:
         if curves := files.get(str(history.PATH)):
             last = tables.parse(curves, history.PATH, status=1).iloc[-1]
-            pairs += [("train", name, last[f"train_{name}"], 0) for name in ("loss", "accuracy")]
+            pairs += [("train", name, last[f"train_{name}"]) for name in ("loss", "accuracy")]
             # With label smoothing, the loss is another after calibration.
             names = ["accuracy"] if params["train"].get("label_smoothing") else ["loss", "accuracy"]
-            pairs += [("evaluate", f"val.{name}", last[f"val_{name}"], 0) for name in names]
+            pairs += [("evaluate", f"val.{name}", last[f"val_{name}"]) for name in names]
         if data := files.get(str(predictions.PATH)):
             table = tables.parse(data, predictions.PATH, status=1)
-            correct = (table["actual"] == table["predicted"]).to_numpy()
-            error = _calibration_error(table["confidence"].to_numpy(), correct)
-            pairs += [("evaluate", "test.accuracy", correct.mean(), 0), ("evaluate", "test.calibration_error", *error)]
+            pairs += [("evaluate", "test.accuracy", (table["actual"] == table["predicted"]).mean())]
         return [
             f"{stage}: {name} is {recorded.metrics[stage][name]}, but {value} in the table that it comes from"
-            for stage, name, value, allowed in pairs
+            for stage, name, value in pairs
             if name in recorded.metrics.get(stage, {})
-            and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, allowed)
+            and not np.isclose(recorded.metrics[stage][name], value, ROUNDING, 0)
         ]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         return [f"a recorded table or metrics file was not written by a stage: {error!r}"]
-
-
-def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
-    """Return the expected calibration error, and its tolerance: the table's `confidence` has six digits.
-
-    Each of N predictions that rounding moves to the next bin changes the error by up to 2 / N.
-    """
-    config = check(pipeline.load(Path("params.yaml")), {"evaluate": EvaluateConfig}, "params.yaml")["evaluate"]
-    place = confidence * config.calibration_bins
-    at_an_edge = np.abs(place - place.round()) < config.calibration_bins * 1e-6
-    return calibration_error(reliability(confidence, correct, config)), 1e-6 + 2 * at_an_edge.mean()
 
 
 def witness(result: Record, verdict: str) -> str:
@@ -177,53 +174,68 @@ def with_other_numerics(root: Path, recorded: Record, result: Record) -> list[st
         return record.downstream(project, found)
 
 
+def preloaded(scratch: Path, data: Path) -> subprocess.Popen[str]:
+    """Start a process that loads the libraries of all stages, for `beyond_training` with the same arguments."""
+    env = variables("download") | environment() | {"MNIST_MIRROR": str(data.resolve()), "MPLCONFIGDIR": str(scratch)}
+    command = [*PYTHON, "-m", "tools.forks"]
+    return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
 def beyond_training(
-    clone: Path, data: Path, recorded: Record, files: dict[str, bytes], stages: Iterable[str]
+    clone: Path,
+    scratch: Path,
+    data: Path,
+    recorded: Record,
+    files: dict[str, bytes],
+    stages: Iterable[str],
+    forks: subprocess.Popen[str],
 ) -> list[str]:
     """Run each of `stages` but the training in a copy of `clone`, on what is recorded before it; compare its outputs.
 
-    `data` is the data set's folder, and `files` are the recorded outputs that are `available`. Returns a line for each
-    output that differs from the recorded one: by a byte where the numerics are the recorded ones, else by more than
-    rounding. Raises ToolError if the data or a recorded output is nowhere to be had.
+    The copies are made in the folder `scratch`. `data` is the data set's folder, `files` are the recorded outputs that
+    are `available`, and `forks` is the process `preloaded`. Returns a line for each output that differs from the
+    recorded one: by a byte where the numerics are the recorded ones, else by more than rounding. Raises ToolError if
+    the data or a recorded output is nowhere to be had.
     """
     if not data.is_dir():
         raise ToolError(f"there is no {data}: run dvc repro download")
-    if missing := recorded.cached - files.keys() - {str(DATA)}:
-        raise ToolError(f"the recorded {', '.join(sorted(missing))} is nowhere to be had: dvc pull may fetch it")
-    files = files | {path: (clone / path).read_bytes() for path in recorded.paths() if (clone / path).is_file()}
-    stages = [stage for stage in stages if stage != TRAINING]
-    places = {stage: clone.with_name(f"{clone.name}-{stage}") for stage in stages}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda stage: _run_alone(stage, clone, data.resolve(), places[stage], recorded, files), stages))
-    exact = not any(_numerics(places[stage], stage) != recorded.metrics[stage].get("numerics") for stage in stages)
+    if missing := [path for path in released(recorded) if path not in files]:
+        raise ToolError(f"the recorded {', '.join(missing)} is nowhere to be had: dvc pull may fetch it")
+    files = files | recorded.files(clone)
+    places = {stage: scratch / stage for stage in stages if stage != TRAINING}
+    for stage, place in places.items():
+        _prepare(place, clone, data.resolve(), files, recorded.hashes[stage])
+    lines = [json.dumps([str(place), "stages", RESTARTED, stage]) + "\n" for stage, place in places.items()]
+    forks.communicate("".join(lines))
+    if forks.returncode:
+        raise ToolError("a stage failed on the recorded outputs of earlier stages", status=1)
+    exact = not any(
+        _numerics(place, stage) != recorded.metrics[stage].get("numerics") for stage, place in places.items()
+    )
     wrong = []
     for stage, place in places.items():
-        for path in recorded.hashes[stage]:
-            if path not in files:  # the data, which the stage verifies by checksums
+        for path, md5 in recorded.hashes[stage].items():
+            if record.md5_of(place / path) == md5:
                 continue
-            after = (place / path).read_bytes()
-            words = beyond_rounding(path, files[path], after)
-            if words or (exact and files[path] != after):
-                words = words or "has other bytes"
+            after = (place / path).read_bytes() if path != str(DATA) else b""
+            if not exact and path not in files:
+                raise ToolError(f"the recorded {path} is nowhere to be had: run make release, and commit release/")
+            if words := "has other bytes" if exact else beyond_rounding(path, files[path], after):
                 wrong.append(f"{stage}: {path}, made from the recorded outputs of earlier stages, {words}")
     return wrong
 
 
-def _run_alone(stage: str, clone: Path, data: Path, place: Path, recorded: Record, files: dict[str, bytes]) -> None:
-    """Run `stage` in `place`, a copy of `clone` with the recorded outputs of all other stages."""
-    shutil.copytree(clone, place, ignore=shutil.ignore_patterns(".git"))
-    for path in files.keys() | recorded.hashes[stage]:
+def _prepare(place: Path, clone: Path, data: Path, files: dict[str, bytes], outputs: Iterable[str]) -> None:
+    """Copy `clone` to `place`, with `files` and the data set's folder `data`, for the stage that writes `outputs`."""
+    shutil.copytree(clone, place, ignore=shutil.ignore_patterns(".git", "docs", "release", "tests"))
+    for path, content in files.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).write_bytes(content)
+    for path in outputs:
         (place / path).unlink(missing_ok=True)
-        if path not in recorded.hashes[stage]:
-            (place / path).parent.mkdir(parents=True, exist_ok=True)
-            (place / path).write_bytes(files[path])
-    if stage != "download":
+    if str(DATA) not in outputs:
         (place / DATA).parent.mkdir(parents=True, exist_ok=True)
         (place / DATA).symlink_to(data)
-    command = [sys.executable, "-m", "stages", stage]
-    env = os.environ | environment() | {"MNIST_MIRROR": str(data)}
-    if subprocess.run(command, cwd=place, env=env, stdout=subprocess.DEVNULL).returncode:
-        raise ToolError(f"the stage {stage} failed on the recorded outputs of earlier stages", status=1)
 
 
 def _numerics(place: Path, stage: str) -> Any:
@@ -236,8 +248,10 @@ def beyond_rounding(path: str, before: bytes, after: bytes) -> str:
     if before == after:
         return ""
     if path.endswith(".png"):
-        pictures = [matplotlib.image.imread(BytesIO(data)) for data in (before, after)]
-        same = pictures[0].shape == pictures[1].shape and np.abs(pictures[0] - pictures[1]).max() <= PIXELS
+        pictures = [Image.open(BytesIO(data)) for data in (before, after)]
+        kinds = [(picture.mode, picture.size, picture.info, getattr(picture, "n_frames", 1)) for picture in pictures]
+        pixels = [np.asarray(picture, float) for picture in pictures]
+        same = kinds[0] == kinds[1] and np.abs(pixels[0] - pixels[1]).max() <= LEVELS
         return "" if same else "shows something else"
     # A stage's fingerprint is of the machine that it runs on.
     decoded = [FINGERPRINT.sub("", data.decode(errors="replace")) for data in (before, after)]

@@ -30,6 +30,10 @@ class Record:
         """Return the hash of every output by its path."""
         return {path: md5 for hashes in self.hashes.values() for path, md5 in hashes.items()}
 
+    def files(self, root: Path) -> dict[str, bytes]:
+        """Return the content of every output in `root` that is a file there, by its path."""
+        return {path: (root / path).read_bytes() for path in self.paths() if (root / path).is_file()}
+
     def differing(self, other: "Record", stage: str) -> list[str]:
         """Return the outputs of `stage` that are not the same in `other`."""
         ours, theirs = self.hashes[stage], other.hashes[stage]
@@ -80,6 +84,14 @@ def downstream(project: Project, first: Iterable[str]) -> list[str]:
 def md5(data: bytes) -> str:
     """Return the hash by which DVC knows `data`."""
     return hashlib.md5(data).hexdigest()
+
+
+def md5_of(path: Path) -> str:
+    """Return the hash by which DVC knows a file, or a folder without subfolders."""
+    if path.is_file():
+        return md5(path.read_bytes())
+    entries = [{"md5": md5(file.read_bytes()), "relpath": file.name} for file in sorted(path.iterdir())]
+    return f"{md5(json.dumps(entries).encode())}.dir"
 
 
 def cache() -> Path:

@@ -53,29 +53,29 @@ def main() -> int:
     if keep and keep.exists():
         raise ToolError(f"{keep} already exists: choose another folder for the clone")
     with tempfile.TemporaryDirectory() as folder:
-        if quick:
-            return _verify_quickly(_clone(keep or Path(folder, "project")))
-        return _verify(_clone(keep or Path(folder, "project")), Path(folder, "again"))
+        verify = _verify_quickly if quick else _verify
+        try:
+            return verify(_clone(keep or Path(folder, "project")), Path(folder))
+        except FalseRecord as reason:
+            print("false:", reason)
+            return 1
 
 
-def _verify(clone: Path, second: Path) -> int:
-    """Verify HEAD in `clone`; `second` is the place for another clone if numerics differ. Return the exit status."""
-    if wrong := lock.problems(clone) + (checks.of_clone(clone) if checks else []):
-        return _false("dvc.lock is out of sync with the files of the commit, or code could hide in them", wrong)
-    recorded = record.read(clone)
-    files = checks.available(recorded) if checks else {}
-    if checks and (wrong := checks.contradictions(recorded, files)):
-        return _false("the record contradicts itself", wrong)
+def _verify(clone: Path, scratch: Path) -> int:
+    """Verify HEAD in `clone`, with `scratch` as a temporary folder; return the exit status, or raise FalseRecord."""
+    recorded, files = _read(clone)
     _forget_history(clone)
     ran = _repro(clone)
     result = record.read(clone)
     _print_table(recorded, result, ran)
-    if idle := [stage for stage in recorded.hashes if stage not in ran]:
-        return _false("these stages did not run", idle)
+    _refuse("these stages did not run", [stage for stage in recorded.hashes if stage not in ran])
+    if checks:
+        wrong = checks.contradictions(result, result.files(clone))
+        _refuse("the code writes metrics that contradict its tables", wrong)
     differing = {stage: recorded.differing(result, stage) for stage in recorded.hashes}
     if not any(differing.values()):
-        if recorded.locked != result.locked:
-            return _false("every output was reproduced, but not dvc.lock", ["dvc.lock"])
+        wrong = ["dvc.lock"] if recorded.locked != result.locked else []
+        _refuse("every output was reproduced, but not dvc.lock", wrong)
         if checks:
             print(checks.witness(result, "proven"))
         print("proven: every byte of every output was reproduced (identical to the bit)")
@@ -84,44 +84,50 @@ def _verify(clone: Path, second: Path) -> int:
     wrong = [f"{stage}: {path}" for stage, paths in differing.items() if stage not in tainted for path in paths]
     keys = [stage for stage in tainted if recorded.metrics[stage].keys() != result.metrics[stage].keys()]
     if wrong := wrong + [f"{stage}: the keys of its metrics" for stage in keys]:
-        return _run_again(clone, result, wrong)
-    if checks and (wrong := checks.beyond_training(_clone(second), clone / checks.DATA, recorded, files, tainted)):
-        return _false("the record can't come from this code on any machine", wrong)
-    if checks:
-        print(checks.witness(result, "plausible"))
+        _repro(clone)
+        again = record.read(clone)
+        unstable = [f"{stage}: {path}" for stage in result.hashes for path in result.differing(again, stage)]
+        _refuse("the code is not deterministic: two runs on this machine differ", unstable)
+        _refuse("two runs on this machine agree with each other, but not with the record", wrong)
+    data = clone / checks.DATA
+    with checks.preloaded(scratch, data) as forks:
+        wrong = checks.beyond_training(_clone(scratch / "again"), scratch, data, recorded, files, tainted, forks)
+    _refuse("the record can't come from this code on any machine", wrong)
+    print(checks.witness(result, "plausible"))
     print("plausible, not proven: trained with other numerics; everything else follows from the recorded model")
     return 3
 
 
-def _verify_quickly(clone: Path) -> int:
-    """Check in `clone` that everything but the training follows from the recorded model; return the exit status."""
-    if wrong := lock.problems(clone) + checks.of_clone(clone):
-        return _false("dvc.lock is out of sync with the files of the commit, or code could hide in them", wrong)
-    recorded = record.read(clone)
-    files = checks.available(recorded)
-    if wrong := checks.contradictions(recorded, files):
-        return _false("the record contradicts itself", wrong)
-    if wrong := checks.of_release(clone):
-        return _false("release/ does not have what is recorded", wrong)
-    if wrong := checks.beyond_training(clone, checks.DATA, recorded, files, recorded.hashes):
-        return _false("what is recorded does not follow from the recorded model", wrong)
+def _verify_quickly(clone: Path, scratch: Path) -> int:
+    """Check in `clone` that everything but the training follows from the recorded model, or raise FalseRecord."""
+    with checks.preloaded(scratch, checks.DATA) as forks:
+        recorded, files = _read(clone)
+        _refuse("release/ does not have what is recorded", checks.of_release(clone))
+        wrong = checks.beyond_training(clone, scratch, checks.DATA, recorded, files, recorded.hashes, forks)
+    _refuse("what is recorded does not follow from the recorded model", wrong)
     print("consistent: the recorded model has these scores on the test set; pictures, tables and page follow from it")
     print("not checked: that this code and these params give this model (make verify trains it again)")
     return 0
 
 
-def _run_again(clone: Path, result: Record, wrong: list[str]) -> int:
-    """Run the pipeline again, to tell whether `wrong` outputs come from a false record or from code; return 1."""
-    _repro(clone)
-    again = record.read(clone)
-    if unstable := [f"{stage}: {path}" for stage in result.hashes for path in result.differing(again, stage)]:
-        return _false("the code is not deterministic: two runs on this machine differ", unstable)
-    return _false("two runs on this machine agree with each other, but not with the record", wrong)
+def _read(clone: Path) -> tuple[Record, dict[str, bytes]]:
+    """Return the record in `clone`, which must not contradict itself, and the recorded outputs that are available."""
+    wrong = lock.problems(clone) + (checks.of_clone(clone) if checks else [])
+    _refuse("dvc.lock is out of sync with the files of the commit, or code could hide in them", wrong)
+    recorded = record.read(clone)
+    files = checks.available(recorded) if checks else {}
+    _refuse("the record contradicts itself", checks.contradictions(recorded, files) if checks else [])
+    return recorded, files
 
 
-def _false(verdict: str, lines: list[str]) -> int:
-    print(f"false: {verdict}", *lines, sep="\n  ")
-    return 1
+class FalseRecord(Exception):  # noqa: N818 - a verdict, not an error
+    """The record is false, for reasons."""
+
+
+def _refuse(verdict: str, reasons: list[str]) -> None:
+    """Raise FalseRecord with the `verdict` if there are `reasons`."""
+    if reasons:
+        raise FalseRecord("\n  ".join([verdict, *reasons]))
 
 
 def _print_table(recorded: Record, found: Record, ran: list[str]) -> None:

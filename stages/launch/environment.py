@@ -27,22 +27,28 @@ PASSED_TO = {
     ],
 }
 
+# The interpreter: -s for no packages from the user's site directory, utf8 for the same encoding everywhere.
+PYTHON = [sys.executable, "-s", "-X", "utf8"]
+
 
 def restart(stage: str, option: str) -> NoReturn:
     """Replace this process by `python -m stages` with `option` and `stage`, in the environment of `stage`.
 
     Changing os.environ would be too late for what Python itself and the C library have already read.
     """
+    # Ctrl-C stays pending until the new process is ready for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    os.execve(sys.executable, [*PYTHON, "-m", "stages", option, stage], variables(stage))  # noqa: S606 - no shell
+
+
+def variables(stage: str) -> dict[str, str]:
+    """Return the environment of `stage`."""
     # Not imported at the top: it is a dep, so the stage's process must not import it before the guard has hashed it.
     from stages.launch import numerics
 
     patterns = PASSED + PASSED_TO.get(stage, [])
     passed = {key: value for key, value in os.environ.items() if any(fnmatchcase(key, name) for name in patterns)}
-    # Ctrl-C stays pending until the new process is ready for it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    # -s: no packages from the user's site directory; utf8: the same encoding everywhere.
-    command = [sys.executable, "-s", "-X", "utf8", "-m", "stages", option, stage]
-    os.execve(sys.executable, command, passed | numerics.environment())  # noqa: S606 - no shell involved
+    return passed | numerics.environment()
 
 
 @contextmanager

@@ -14,14 +14,12 @@ import yaml
 
 from lenet.data.dataset import TITLE
 from lenet.model import NAME
-from stages.artifacts import model, predictions
 from tools import checks, lock, record
 from tools.errors import ToolError, run
 from tools.git import git
 
 FOLDER = Path("release")
 CARD = Path("docs/model-card.md")
-FILES = [model.PATH, predictions.PATH, Path("report.html")]
 METRICS = {"accuracy": "accuracy", "loss": "cross-entropy in nats", "calibration_error": "expected calibration error"}
 
 
@@ -57,12 +55,13 @@ def main() -> None:
         raise ToolError(f"release/ names the commit that its model comes from: commit or stash {paths}")
     if problems := lock.problems(Path()):
         raise ToolError("\n".join([*problems, "so nothing was released: run dvc repro and commit what it writes"]))
-    recorded = record.read(Path()).paths()
-    for path in FILES:
-        if not path.is_file() or record.md5(path.read_bytes()) != recorded[str(path)]:
+    recorded = record.read(Path())
+    files = [Path(path) for path in [*checks.released(recorded), checks.PAGE]]
+    for path in files:
+        if not path.is_file() or record.md5(path.read_bytes()) != recorded.paths()[str(path)]:
             raise ToolError(f"{path} is not the one that dvc.lock names: run dvc repro, or dvc checkout")
     FOLDER.mkdir(exist_ok=True)
-    for path in FILES:
+    for path in files:
         shutil.copyfile(path, FOLDER / path.name)
     test = json.loads(Path("metrics/evaluate.json").read_text())["test"]
     text = card(CARD.read_text(), test, git("rev-parse", "--short=10", "HEAD").strip())
