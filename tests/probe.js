@@ -12,13 +12,19 @@ seen.networks = wanted.networks.map(({model, layers}) => {
 seen.read = wanted.strokes.map(strokes => logitsOf(rasterise(strokes)))
   .map(logits => logits.indexOf(Math.max(...logits)));
 seen.asDrawn = Array.from(rasterise([[[0.25, 0.25], [0.25, 0.75]]], false));
+seen.answers = wanted.answers.map(probabilities => {
+  answer(probabilities);
+  return $("answer").textContent;
+});
+answer(null);
 seen.softmax = softmax(new Float32Array([1000, 1001, 999]));
 
 const pixels = context => Array.from(context.getImageData(0, 0, context.canvas.width, context.canvas.height).data);
 const input = () => pixels($("input").getContext("2d")).filter((_, at) => at % 4 === 3);
-const prediction = () => $("prediction").textContent;
+const prediction = () => $("answer").textContent;
 const bold = () => document.querySelectorAll("#probabilities .best").length;
-seen.start = input();
+seen.start = {input: input(), answer: prediction(), hint: $("hint").hidden ? null : $("hint").textContent};
+seen.percent = wanted.fractions.map(([fraction, digits]) => percent(fraction, digits));
 
 function draw(stroke) {
   const box = pad.getBoundingClientRect();
@@ -33,7 +39,13 @@ seen.drawings = wanted.drawings.map(strokes => {
   $("clear").click();
   strokes.forEach(draw);
   redraw();
-  return {input: input(), prediction: prediction(), bold: bold()};
+  // The ink in each 28th of the pad, from 0 to 1.
+  const side = pad.width / 28, onPad = Array(784).fill(0);
+  pixels(pen).forEach((value, at) => {
+    const [x, y] = [Math.floor(at / 4) % pad.width, Math.floor(at / 4 / pad.width)];
+    if (at % 4 === 3) onPad[28 * Math.floor(y / side) + Math.floor(x / side)] += value / 255 / side ** 2;
+  });
+  return {input: input(), onPad, asDrawn: Array.from(rasterise(strokes, false)), prediction: prediction(), bold: bold(), hint: $("hint").hidden};
 });
 const before = strokes.length;
 $("undo").click();

@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,14 +23,22 @@ from lenet.data import dataset
 from lenet.evaluation import EvaluateConfig, confidences, reliability
 from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
-from lenet.report.page import ReportConfig, _network, page
+from lenet.report.page import DOUBT, ReportConfig, _network, page
+from tools.dev.browser import Browser
 
 only_for_drawings = pytest.mark.skipif(not dataset.LIKE_MNIST, reason="pictures of this data set are only resized")
 
 # Drawings, as strokes in fractions of the pad: an L, which is asymmetric; a dot; and a digit of two strokes.
 L = [[(0.5, 0.1), (0.5, 0.5), (0.5, 0.9), (0.7, 0.9), (0.9, 0.9)]]
 DOT = [[(0.2, 0.2)]]
+TREMBLING = [[(0.2, 0.2), (0.203, 0.2), (0.202, 0.203)]]
 TWO = [[(0.3, 0.2), (0.7, 0.2), (0.5, 0.8)], [(0.35, 0.5), (0.65, 0.5)]]
+
+# Fractions and the digits after the point with which the page shows them.
+FRACTIONS = [(1, 1), (0.9997, 1), (0.9994, 1), (0.9997, 0), (0.5, 0), (0.0006, 1), (0.0003, 1), (0, 1)]
+# Probabilities of the classes: of 7 the first number, and of 1 what is left; or nothing drawn.
+ANSWERS = [[{7: first, 1: 1 - first}.get(label, 0) for label in range(10)] for first in (0.9997, DOUBT, DOUBT - 0.01)]
+ANSWERS.append(None)
 
 
 def metrics(**val: dict) -> dict:
@@ -68,14 +77,20 @@ def made() -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def seen(made, tmp_path_factory) -> dict:
-    return visit(made.make(), made.images, tmp_path_factory.mktemp("browser"))
+    return visit(made.make(), made.images, tmp_path_factory.mktemp("browser"), fractions=FRACTIONS, answers=ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as started:
+        yield started
 
 
 def visit(text: str, images: np.ndarray, folder: Path, **more: list) -> dict:
     """Return what tests/probe.js sees on the page `text`."""
     wanted = (
-        {"images": base64.b64encode(images.tobytes()).decode(), "drawings": [L, DOT, TWO]}
-        | {"strokes": [], "networks": []}
+        {"images": base64.b64encode(images.tobytes()).decode(), "drawings": [L, DOT, TREMBLING, TWO]}
+        | {"strokes": [], "networks": [], "fractions": [], "answers": []}
         | more
     )
     # In a block, so that its names don't clash with the page's.
@@ -174,16 +189,17 @@ def box(ink: np.ndarray) -> tuple[int, int]:
 @needs_browser
 @only_for_drawings
 def test_a_drawing_is_converted_to_the_format_of_mnist(seen):
-    upright, dot, two = (np.array(drawing["input"]).reshape(28, 28) for drawing in seen["drawings"])
+    upright, dot, trembling, two = (np.array(drawing["input"]).reshape(28, 28) for drawing in seen["drawings"])
     assert box(upright) == pytest.approx((20, 11), abs=1)
     assert box(two)[1] < box(two)[0] == 20
-    assert max(box(dot)) <= 4
-    for ink in (upright, dot, two):
+    assert max(box(dot)) <= max(box(trembling)) <= 4
+    for ink in (upright, dot, two, trembling):
         assert ink.max() >= 250
         centre = (ink * np.indices((28, 28))).sum((1, 2)) / ink.sum()
         np.testing.assert_allclose(centre, 14, atol=0.5)
-    assert [drawing["bold"] for drawing in seen["drawings"]] == [2, 2, 2]  # the predicted class and its probability
-    assert all(re.fullmatch(r"\d, \d+%", drawing["prediction"]) for drawing in seen["drawings"])
+    assert all(drawing["bold"] == 2 for drawing in seen["drawings"])  # the predicted class and its probability
+    doubtful = r"not sure: (\d) or (?!\1)\d\?"  # the network is untrained
+    assert all(re.fullmatch(doubtful, drawing["prediction"]) for drawing in seen["drawings"])
     # Lines are as wide as in MNIST: the ink of a stroke is its length times 2.4.
     assert upright.sum() / 255 == pytest.approx(2.4 * (17.6 + 8.8), rel=0.1)
     rows, columns = np.nonzero(np.array(seen["asDrawn"]).reshape(28, 28))  # a line from (7, 7) to (7, 21), not centred
@@ -193,11 +209,36 @@ def test_a_drawing_is_converted_to_the_format_of_mnist(seen):
 
 
 @needs_browser
+def test_the_pad_shows_what_is_drawn(seen):
+    """Its pixels, reduced to 28×28, are those of the same strokes as the network would get them."""
+    assert seen["start"]["hint"] == f"draw {dataset.A_ITEM}"
+    for drawing in seen["drawings"]:
+        on_pad, as_drawn = (np.array(drawing[key]).reshape(28, 28) for key in ("onPad", "asDrawn"))
+        assert drawing["hint"]  # is hidden
+        assert on_pad.sum() == pytest.approx(as_drawn.sum() / 255, rel=0.1)
+        assert np.abs(on_pad - as_drawn / 255).max() < 0.3
+    _, dot, trembling, _ = (np.sum(drawing["onPad"]) for drawing in seen["drawings"])
+    assert np.pi * 1.2**2 == pytest.approx(dot, rel=0.1) == pytest.approx(trembling, rel=0.1)
+
+
+@needs_browser
+def test_what_is_nearly_certain_is_not_called_certain(seen):
+    assert seen["percent"] == ["100.0%", ">99.9%", "99.9%", ">99%", "50%", "0.1%", "<0.1%", "0.0%"]
+
+
+@needs_browser
+def test_the_answer_is_a_class_or_a_doubt(seen):
+    names = dataset.CLASSES
+    sure, doubtful = f"{names[7]} >99.9%", f"not sure: {names[7]} or {names[1]}?"
+    assert seen["answers"] == [sure, f"{names[7]} {DOUBT:.1%}", doubtful, "The pad is empty"]
+
+
+@needs_browser
 @only_for_drawings
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [0, 3])
 def test_the_page_and_predict_convert_alike(number, seen):
     """`like_mnist`, given the drawing as a large picture, agrees with what the page makes of its strokes."""
-    strokes = [np.array(stroke) * 1000 for stroke in (L, DOT, TWO)[number]]
+    strokes = [np.array(stroke) * 1000 for stroke in (L, DOT, TREMBLING, TWO)[number]]
     extent = np.ptp(np.concatenate(strokes), axis=0).max()
     width = 2.4 * extent / (20 - 2.4)  # 2.4 pixels of the input
     places = np.moveaxis(np.indices((1200, 1200)), 0, -1)[..., ::-1] - 100
@@ -247,23 +288,84 @@ def test_arrow_keys_select_an_epoch_and_everything_has_a_label(made, seen):
     counts = made.bins.counts[made.bins.counts > 0]
     assert len(seen["bars"]) == 2 * len(counts)
     assert seen["opacities"] == pytest.approx(palette.opacity(counts))
-    assert seen["start"] == made.images[0].ravel().tolist()
+    assert not any(seen["start"]["input"])
+
+
+def places(browser: Browser, *selectors: str) -> dict[str, tuple[float, float, float, float]]:
+    """Return the left, top, right and bottom edge of the elements, in CSS pixels of the screen."""
+    script = "{left, top, right, bottom} = document.querySelector(selector).getBoundingClientRect()"
+    found = browser.run(
+        f"{json.dumps(selectors)}.map(selector => {{ const {script}; return [left, top, right, bottom]; }})"
+    )
+    return dict(zip(selectors, found, strict=True))
+
+
+def touch(browser: Browser, kind: str, *points: tuple[float, float]) -> None:
+    """Touch the pad at `points`, in fractions of it; at none, when the finger is lifted."""
+    left, top, right, bottom = places(browser, "#pad")["#pad"]
+    at = [{"x": left + x * (right - left), "y": top + y * (bottom - top)} for x, y in points]
+    browser("Input.dispatchTouchEvent", type=kind, touchPoints=at)
+
+
+TOPS = "(elements => [...elements].map(element => element.getBoundingClientRect().top))"
+# The next frame, and the network's run after it.
+SETTLED = "new Promise(resolve => requestAnimationFrame(() => setTimeout(() => setTimeout(resolve))))"
 
 
 @needs_browser
-def test_the_page_fits_a_phone(made, tmp_path):
-    """In a frame 360 pixels wide, because a window of Chromium can't be so narrow."""
-    measure = "document.body.replaceChildren(document.documentElement.scrollWidth + ' of ' + innerWidth)"
-    (tmp_path / "page.html").write_text(made.make().replace("</body>", f"<script>{measure}</script></body>"))
-    frame = '<body><iframe width="360" height="800" style="border: 0" srcdoc="{}"></iframe><script>{}</script></body>'
-    inner = "document.querySelector('iframe').contentDocument.body.textContent"
-    copy = f"onload = () => document.body.replaceChildren({inner})"
-    text = (tmp_path / "page.html").read_text()
-    (tmp_path / "frame.html").write_text(frame.format(html.escape(text), copy))
-    body = re.search(r"<body>(.*)</body>", dump(tmp_path / "frame.html", tmp_path / "profile"), re.S)[1]
-    width, of = body.strip().split(" of ")
-    assert of == "360"
-    assert int(width) <= 360
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (360, 640)])
+def test_all_that_one_needs_while_drawing_is_on_one_screen(width, height, made, browser, tmp_path):
+    (tmp_path / "page.html").write_text(made.make())
+    browser.open(tmp_path / "page.html", width, height)
+    others = browser.run(f"{TOPS}(document.querySelectorAll('h1, h2, main > p, button, small, .tile'))")
+    assert places(browser, "#pad")["#pad"][1] < min(others)  # the pad is the first thing on the page
+    touch(browser, "touchStart", (0.3, 0.2))
+    for y in np.linspace(0.2, 0.9, 8):
+        touch(browser, "touchMove", (0.5, float(y)))
+    browser.run(SETTLED)  # the finger is down
+    assert browser.run("scrollY") == 0
+    assert browser.run("strokes.length") == 1
+    boxes = places(browser, "#pad", "#answer", "#answer b", "#undo", "#clear", "#probabilities", "#input")
+    for name, (left, top, right, bottom) in boxes.items():
+        assert 0 <= left < right <= width, name
+        assert 0 <= top < bottom <= height, name
+    pad, answer = boxes["#pad"], boxes["#answer b"]
+    assert answer[0] >= pad[2]  # beside the pad
+    assert answer[3] <= pad[3]
+    assert browser.run("rows.every(([name, , number]) => name.textContent && number.textContent)")
+    assert browser.run("$('answer').getAttribute('role')") == "status"
+    touch(browser, "touchEnd")
+    browser.run("data.doubt = 0, redraw()")
+    if max(map(len, dataset.CLASSES)) == 1:
+        assert browser.run("parseFloat(getComputedStyle(document.querySelector('#answer b')).fontSize)") >= 60
+
+
+GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+# Labels that are not on one line, or reach out of their element or of the screen.
+LABELS = "h1, button, th, td, figcaption, dt, summary, b, main span, .hint, .tile small:first-child"
+BAD_LABELS = """(selector => [...document.querySelectorAll(selector)]
+  .filter(element => element.checkVisibility() && element.textContent && !element.childElementCount)
+  .filter(element => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const [text, box] = [range, element].map(it => it.getBoundingClientRect());
+    const left = Math.max(box.left - 1, 0), right = Math.min(box.right + 1, innerWidth);
+    const within = text.left >= left && text.right <= right;
+    return !within || range.getClientRects().length > 1 && !element.matches("#answer b, p span");
+  }).map(element => element.outerHTML.slice(0, 200)))"""
+
+
+@needs_browser
+@pytest.mark.parametrize("classes", [dataset.CLASSES, GARMENTS], ids=["the data set's", "long"])
+def test_labels_fit_screens_of_all_widths(classes, made, browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("lenet.report.page.CLASSES", classes)
+    (tmp_path / "page.html").write_text(made.make(metrics=metrics(val={"accuracy": 0.9, "loss": 0.1})))
+    for width, scheme in itertools.product((360, 390, 768, 1280), ("light", "dark")):
+        browser.open(tmp_path / "page.html", width, 844, scheme)
+        for doubt in (0, 1):
+            browser.run(f"data.doubt = {doubt}, setDrawing([[[0.3, 0.2], [0.5, 0.8]]])")
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            assert browser.run(f"{BAD_LABELS}('{LABELS}')") == [], (width, doubt)
 
 
 def test_a_run_writes_the_page(finished: Project):

@@ -1,12 +1,15 @@
 // Rasterises a drawing to 28×28 pixels like MNIST's, by the same rules as lenet/ink.py.
 
-// `strokes` are lists of points [x, y], in fractions of the pad. The default line width, in pixels, is typical of MNIST.
-// If not `likeMnist`, the drawing is neither scaled nor centred.
-function rasterise(strokes, likeMnist = true, width = 2.4) {
-  const points = strokes.flat(), reach = width / 2 + 0.5; // edges are antialiased over one pixel
+// The width of lines, in pixels, is typical of MNIST.
+const PEN = 2.4;
+
+// `strokes` are lists of points [x, y], in fractions of the pad. If not `likeMnist`, the drawing is neither scaled nor
+// centred. What is smaller than the pen's own mark is not enlarged to a digit's size: it is a dot.
+function rasterise(strokes, likeMnist = true) {
+  const points = strokes.flat(), reach = PEN / 2 + 0.5; // edges are antialiased over one pixel
   const [[left, right], [top, bottom]] = [0, 1].map(axis => points.map(point => point[axis]))
     .map(values => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
-  const scale = likeMnist ? (20 - width) / Math.max(right - left, bottom - top, 1e-9) : 28;
+  const scale = likeMnist ? (20 - PEN) / Math.max(right - left, bottom - top, PEN / 28) : 28;
   const middle = likeMnist ? [(left + right) / 2, (top + bottom) / 2] : [0.5, 0.5];
   const drawn = draw(0, 0), mass = drawn.reduce((sum, ink) => sum + ink);
   if (!likeMnist) return drawn;

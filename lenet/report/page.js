@@ -3,9 +3,15 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const decode = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
 const network = data.network, tensors = network.model && readModel(decode(network.model)); // none if the page can't run it
 const $ = id => document.getElementById(id);
-const percent = (fraction, digits = 0) => `${(100 * fraction).toFixed(digits)}%`;
-const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`);
+const sum = numbers => numbers.reduce((a, b) => a + b, 0);
+
+// What is not quite 0% or 100% is not rounded to it.
+function percent(fraction, digits = 0) {
+  const text = value => `${value.toFixed(digits)}%`, least = 10 ** -digits;
+  if (fraction > 0 && text(100 * fraction) === text(0)) return `<${text(least)}`;
+  return fraction < 1 && text(100 * fraction) === text(100) ? `>${text(100 - least)}` : text(100 * fraction);
+}
 
 // Creates an HTML or SVG element. Attributes that begin with "on" are event listeners.
 function make(tag, attributes = {}, ...children) {
@@ -33,34 +39,49 @@ for (const [name, value, note] of data.tiles)
 $("dataset").textContent = data.dataset;
 for (const [name, value] of data.details) $("details").append(make("dt", {}, name), make("dd", {}, value));
 
-if (data.likeMnist) $("converted").append(", scaled and centred as in MNIST");
+if (data.likeMnist) $("converted").textContent = "A drawing is scaled and centred as MNIST's images are. ";
 
 // The drawing pad shows either strokes or a test image.
 const pad = $("pad"), pen = pad.getContext("2d");
-let strokes = [], testImage = null, drawing = false, scheduled = false;
+let strokes = [], testImage = null, pointer = null, scheduled = false;
 
-function redraw() {
-  scheduled = false;
+function drawPad() {
+  const width = PEN / 28 * pad.width, ink = colour("text");
   pen.clearRect(0, 0, pad.width, pad.height);
-  Object.assign(pen, {lineWidth: pad.width / 13, lineCap: "round", lineJoin: "round", strokeStyle: colour("text")});
+  Object.assign(pen, {lineWidth: width, lineCap: "round", lineJoin: "round", strokeStyle: ink, fillStyle: ink});
   for (const stroke of strokes) {
+    const [start, ...rest] = stroke.map(point => point.map(share => share * pad.width));
     pen.beginPath();
-    // The first point is repeated, because a path of one point is not drawn.
-    for (const [x, y] of [stroke[0], ...stroke]) pen.lineTo(x * pad.width, y * pad.height);
+    pen.arc(...start, width / 2, 0, 2 * Math.PI); // a line of one point would not be drawn
+    pen.fill();
+    pen.beginPath();
+    for (const point of [start, ...rest]) pen.lineTo(...point);
     pen.stroke();
   }
   if (testImage) {
     const canvas = drawInk(testImage, 28), context = canvas.getContext("2d");
-    Object.assign(context, {globalCompositeOperation: "source-in", fillStyle: colour("text")});
+    Object.assign(context, {globalCompositeOperation: "source-in", fillStyle: ink});
     context.fillRect(0, 0, 28, 28);
     pen.imageSmoothingEnabled = false;
     pen.drawImage(canvas, 0, 0, pad.width, pad.height);
   }
+  $("hint").hidden = strokes.length || testImage;
+}
+
+function readPad() {
+  scheduled = false;
   classify(testImage ?? (strokes.length ? rasterise(strokes, data.likeMnist) : null));
 }
 
-function scheduleRedraw() {
-  if (!scheduled) requestAnimationFrame(redraw);
+function redraw() {
+  drawPad();
+  readPad();
+}
+
+// The line appears in the next frame, and the network runs after it: the pen doesn't wait for the network.
+function extendDrawing() {
+  drawPad();
+  if (!scheduled) requestAnimationFrame(() => setTimeout(readPad));
   scheduled = true;
 }
 
@@ -75,20 +96,25 @@ function position(event) {
 }
 
 pad.addEventListener("pointerdown", event => {
-  if (event.button) return; // not the primary button
+  if (event.button || pointer !== null) return; // not the primary button, or a second finger
   try { pad.setPointerCapture(event.pointerId); } catch { /* the pointer is no longer active */ }
-  drawing = true;
+  pointer = event.pointerId;
   testImage = null;
   strokes.push([position(event)]);
-  scheduleRedraw();
+  extendDrawing();
 });
 pad.addEventListener("pointermove", event => {
-  if (!drawing) return;
+  if (event.pointerId !== pointer) return;
   const events = event.getCoalescedEvents?.() ?? []; // may be empty
   strokes.at(-1).push(...(events.length ? events : [event]).map(position));
-  scheduleRedraw();
+  extendDrawing();
 });
-for (const type of ["pointerup", "pointercancel"]) pad.addEventListener(type, () => { drawing = false; });
+for (const type of ["pointerup", "pointercancel"])
+  pad.addEventListener(type, event => {
+    if (event.pointerId !== pointer) return;
+    pointer = null;
+    extendDrawing();
+  });
 const undo = () => setDrawing(strokes.slice(0, -1));
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", () => setDrawing([]));
@@ -103,13 +129,18 @@ const samples = data.samples.map(([label, base64]) => {
   return pixels;
 });
 
+let signColours; // of positive and of negative values: red, green, blue
+function setColours() {
+  signColours = ["blue", "orange"].map(name => colour(name).match(/\w\w/g).map(digits => parseInt(digits, 16)));
+}
+setColours();
+
 // Draws signed values: the further from 0, the more opaque. Units are drawn as one map with lines of 40.
 function drawSigned(canvas, {values, shape: [, height, width]}) {
   Object.assign(canvas, {width, height});
-  const colours = ["blue", "orange"].map(name => colour(name).match(/\w\w/g).map(digits => parseInt(digits, 16)));
   const max = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0) || 1;
   const image = new ImageData(width, height);
-  values.forEach((value, i) => image.data.set([...colours[+(value < 0)], 255 * Math.abs(value) / max], 4 * i));
+  values.forEach((value, i) => image.data.set([...signColours[+(value < 0)], 255 * Math.abs(value) / max], 4 * i));
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -148,21 +179,39 @@ const rows = data.classes.map(name => {
   return row;
 });
 
+// Whether to redraw a part of the page now: while the pen is down, what is out of sight is not.
+function shows(id) {
+  const {top, bottom} = $(id).getBoundingClientRect();
+  return pointer === null || bottom > 0 && top < innerHeight;
+}
+
+// Says which class it is, or between which two the network hesitates. `probabilities` is null if nothing is drawn.
+function answer(probabilities) {
+  const [first, second] = Array.from(probabilities ?? [], (probability, label) => ({probability, name: data.classes[label]}))
+    .sort((a, b) => b.probability - a.probability);
+  const longest = (...names) => Math.max(...names.flatMap(name => name.split(" ").map(word => word.length)));
+  const large = (text, length) => make("b", {style: `--longest: ${length}`}, text);
+  const said = !first ? [make("small", {}, "The pad is empty")]
+    : first.probability < data.doubt ? ["not sure: ", large(`${first.name} or ${second.name}?`, Math.max(7, longest(first.name, second.name)))]
+    : [large(first.name, longest(first.name)), ` ${percent(first.probability, 1)}`];
+  const text = said.map(part => part.textContent ?? part).join("");
+  if ($("answer").textContent !== text) $("answer").replaceChildren(...said); // if set again, screen readers would repeat it
+}
+
 // Runs the network on `pixels` and shows the results; clears them if `pixels` is null.
 function classify(pixels) {
   drawInk(pixels ?? [], 28, 28, 255, $("input"));
   if (!tensors) return;
-  const layers = activations(tensors, chain, pixels ?? new Uint8Array(784));
+  const layers = activations(tensors, chain, pixels ?? samples[0]);
   const probabilities = softmax(layers.at(-1).values), highest = Math.max(...probabilities);
   rows.forEach(([name, bar, number], label) => {
     const probability = pixels ? probabilities[label] : 0;
-    bar.style.width = percent(probability, 1);
+    bar.style.width = `${100 * probability}%`;
     number.textContent = pixels ? percent(probability, 1) : "";
     for (const cell of [name, number]) cell.classList.toggle("best", pixels !== null && probability === highest);
   });
-  const prediction = pixels ? `${data.classes[probabilities.indexOf(highest)]}, ${percent(highest)}` : "The pad is empty";
-  if ($("prediction").textContent !== prediction) $("prediction").textContent = prediction; // if set again, screen readers would repeat it
-  layers.forEach((output, layer) => mapsOf(output).forEach((map, i) => drawSigned(maps[layer][i], pixels ? map : {...map, values: []})));
+  answer(pixels && probabilities);
+  if (shows("layers")) layers.forEach((output, layer) => mapsOf(output).forEach((map, i) => drawSigned(maps[layer][i], map)));
 }
 
 // Misread images and the confusion matrix, whose cells filter them.
@@ -171,12 +220,13 @@ const misread = data.misread.map(([index, actual, predicted, confidence, base64]
   const button = make("button", {
     title: `Test image ${index}: actual ${data.classes[actual]}, predicted ${data.classes[predicted]}, confidence ${percent(confidence, 1)}`,
     onclick: () => { setDrawing([], pixels); pad.scrollIntoView({block: "center"}); },
-  }, drawInk(pixels, 28), `${data.classes[actual]} → ${data.classes[predicted]}`, make("br"), make("small", {}, percent(confidence)));
+  }, drawInk(pixels, 28), make("span", {}, `${data.classes[actual]} →`), " ", make("span", {}, data.classes[predicted]), make("br"), make("small", {}, percent(confidence)));
   $("gallery").append(button);
   return {actual, predicted, button};
 });
 const errors = sum(data.confusion.map((row, label) => sum(row) - row[label]));
 let selected = null;
+document.body.classList.toggle("long", data.classes.some(name => name.length > 4));
 
 // Lists the misread images of `cell`, [actual, predicted], or all of them if it is null.
 function list(cell) {
@@ -187,7 +237,7 @@ function list(cell) {
   $("listed").textContent = `${listed < total ? `The ${listed} most confident of ` : ""}${total} ${total === 1 ? "error" : "errors"}: ${which}`;
 }
 
-const heading = (scope, text, kind = "") => make("th", {scope, class: kind}, text);
+const heading = (scope, text, kind = "") => make("th", {scope, class: kind}, make("span", {}, text));
 const total = count => make("td", {class: "total"}, count);
 const largest = Math.max(1, ...data.confusion.flatMap((row, i) => row.filter((_, j) => j !== i)));
 $("confusion").append(make("tr", {}, total(""), ...data.classes.map(name => heading("col", name)), heading("col", "total", "total")));
@@ -199,7 +249,7 @@ data.confusion.forEach((row, actual) => {
     const [enter, leave] = [() => list(cell), () => list(selected)], [low, high] = data.errorOpacity;
     const button = make("button", {
       "aria-pressed": false, "aria-label": label, title: label,
-      style: `background: color-mix(in srgb, var(--orange) ${percent(low + (high - low) * count / largest)}, transparent)`,
+      style: `background: color-mix(in srgb, var(--orange) ${100 * (low + (high - low) * count / largest)}%, transparent)`,
       onmouseenter: enter, onmouseleave: leave, onfocus: enter, onblur: leave,
       onclick: () => {
         selected = selected === cell ? null : cell;
@@ -304,6 +354,6 @@ if (data.history.every(row => row.val_loss === null)) $("unvalidated").textConte
 }
 
 // Canvases don't follow the colour scheme by themselves.
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawKernels(); redraw(); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { setColours(); drawKernels(); redraw(); });
 drawKernels();
-setDrawing([], samples[0]);
+redraw();

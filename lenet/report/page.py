@@ -24,6 +24,8 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 # The largest difference between PyTorch's logits and the page's, as a share of the largest logit.
 TOLERANCE = 1e-4
+# If no class is more probable than this, the page says that it is not sure.
+DOUBT = 0.8
 
 
 class ReportConfig(Config):
@@ -55,6 +57,7 @@ def page(
     content = {
         "classes": CLASSES,
         "likeMnist": LIKE_MNIST,
+        "doubt": DOUBT,
         "tiles": _tiles(metrics, int(counts.trace()), len(predictions), len(bins.counts)),
         "dataset": _dataset(params["split"], metrics),
         "details": [[name, _flat(section)] for name, section in params.items()] + numerics,
@@ -124,7 +127,7 @@ def _tiles(metrics: Sections, correct: int, total: int, bins: int) -> list[list[
         *([["validation accuracy", f"{val['accuracy']:.2%}", "on held-out training images"]] if val else []),
         ["test errors", f"{total - correct:,}", f"of {total:,} {ITEM}s"],
         ["test loss", f"{test['loss']:.4f}", "mean cross-entropy (nats)"],
-        ["test calibration error", f"{test['calibration_error']:.2%}", f"expected (ECE), {bins} bins"],
+        ["calibration error", f"{test['calibration_error']:.2%}", f"on the test set (ECE, {bins} bins)"],
     ]
 
 
