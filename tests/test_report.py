@@ -17,12 +17,15 @@ import torch
 import variants
 from browser import dump, needs_browser
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured
+from scipy import ndimage
+from torch import nn
 
 from lenet import palette
 from lenet.data import dataset
 from lenet.evaluation import EvaluateConfig, confidences, reliability
 from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
+from lenet.report import network
 from lenet.report.page import DOUBT, ReportConfig, _network, page
 from tools.dev.browser import Browser
 
@@ -364,8 +367,83 @@ def test_labels_fit_screens_of_all_widths(classes, made, browser, tmp_path, monk
         browser.open(tmp_path / "page.html", width, 844, scheme)
         for doubt in (0, 1):
             browser.run(f"data.doubt = {doubt}, setDrawing([[[0.3, 0.2], [0.5, 0.8]]])")
+            browser.run("for (const cell of rows[0]) cell.classList.add('best'); rows[0][2].textContent = '>99.9%'")
             assert browser.run("document.documentElement.scrollWidth") <= width
             assert browser.run(f"{BAD_LABELS}('{LABELS}')") == [], (width, doubt)
+
+
+def first_layers(model: LeNet5) -> list[nn.Module]:
+    """Return the layers of `model` before the second one with weights."""
+    later = [i for i, layer in enumerate(model) if i and isinstance(layer, nn.Conv2d | nn.Linear | nn.Flatten)]
+    return list(model)[: later[0]]
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "name", ["LeNet-5", "tanh", "average pooling", "batch normalisation", "three convolutions", "a small kernel"]
+)
+def test_the_convolution_shows_what_pytorch_computes(name, made, browser, tmp_path):
+    small = {"C1": nn.Conv2d(1, 6, 2, padding=2), "S2": nn.MaxPool2d(4, 2)}  # 31×31, then 14×14
+    model = variants.lenet5(**small) if name == "a small kernel" else variants.make(name)
+    image, convolution = made.images[3], model[0]
+    standardised = model.standardise(torch.from_numpy(image)[None, None])
+    convolved, last = convolution(standardised).detach(), nn.Sequential(*first_layers(model))(standardised).detach()
+    sobel = [ndimage.sobel(standardised[0, 0], axis, mode="constant") for axis in (1, 0)]
+    size, stride, padding = convolution.kernel_size, convolution.stride, convolution.padding
+    pools = [network._pooling("", layer) for layer in first_layers(model) if hasattr(layer, "ceil_mode")]
+
+    # `made` holds the predictions of another model, which the page shows all the same.
+    (tmp_path / "page.html").write_text(page(model, PARAMS, **made.given).decode())
+    browser.open(tmp_path / "page.html", 390, 844)
+    browser.run(f"setDrawing([], decode('{base64.b64encode(image.tobytes()).decode()}'))")
+    kernels, learned = browser.run("document.querySelectorAll('#kernels button').length"), convolution.out_channels
+    assert kernels == learned + (2 if min(size) >= 3 else 0)
+    checked = 0
+    for kernel, key in itertools.product((0, learned - 1, *range(learned, kernels)), ("Right", "Down", "Up", "Left")):
+        press = f"input.dispatchEvent(new KeyboardEvent('keydown', {{key: 'Arrow{key}'}}))"
+        label, said = browser.run(
+            f"document.querySelectorAll('#kernels button')[{kernel}].click(), (input => ({press}, "
+            "[input.getAttribute('aria-label'), $('sum').textContent]))(document.querySelector('#slide canvas'))"
+        )
+        place = [int(number) - 1 for number in re.findall(r"\d+", label)]
+        total, *others = (float(value) for value in re.findall(r"(?<=: )-?\d+\.\d{4}", said.replace("\u2212", "-")))
+        if kernel >= learned:
+            row, column = (at * stride[axis] - padding[axis] + (size[axis] - 1) // 2 for axis, at in enumerate(place))
+            assert total == pytest.approx(sobel[kernel - learned][row, column], abs=1e-4)
+        else:
+            bias = 0 if convolution.bias is None else convolution.bias[kernel].item()
+            assert total + bias == pytest.approx(convolved[0, kernel, *place].item(), abs=1.5e-4)
+            assert (total, *others)[bias != 0] == pytest.approx(convolved[0, kernel, *place].item(), abs=1e-4)
+            for pool in pools:
+                place = [(at + pool["padding"][axis]) // pool["stride"][axis] for axis, at in enumerate(place)]
+            assert others[-1] == pytest.approx(last[0, kernel, *place].item(), abs=1e-4)
+        checked += abs(total) > 0.1
+    assert checked
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["an MLP", "normalised pixels"])
+def test_without_a_convolution_of_the_pixels_there_is_none_to_show(name, made, browser, tmp_path):
+    (tmp_path / "page.html").write_text(page(variants.make(name), PARAMS, **made.given).decode())
+    browser.open(tmp_path / "page.html", 390, 844)
+    assert browser.run("$('convolution').hidden")
+    assert browser.run("setDrawing([[[0.3, 0.2], [0.5, 0.8]]]), $('answer').textContent").startswith("not sure")
+
+
+@needs_browser
+def test_the_kernel_moves_by_the_pointer_and_by_steps(made, browser, tmp_path):
+    (tmp_path / "page.html").write_text(made.make())
+    browser.open(tmp_path / "page.html", 1280, 900)
+    label = "document.querySelector('#slide canvas').getAttribute('aria-label')"
+    browser.run("document.querySelector('#slide canvas').scrollIntoView()")
+    left, top, right, bottom = places(browser, "#slide canvas")["#slide canvas"]
+    browser.point("mouseMoved", (left + right) / 2, (top + bottom) / 2)
+    assert browser.run(label).endswith("row 15, column 15")
+    browser.point("mouseMoved", left + 8, bottom - 8)  # inside its rounded corner
+    assert browser.run(label).endswith("row 28, column 1")
+    for button, place in (("step", "row 28, column 2"), ("back", "row 28, column 1"), ("back", "row 27, column 28")):
+        assert browser.run(f"$('{button}').click(), {label}").endswith(place)
+    assert [browser.run("$('play').click(), $('play').textContent") for _ in range(2)] == ["Pause", "Play"]
 
 
 def test_a_run_writes_the_page(finished: Project):

@@ -73,15 +73,21 @@ function pool(x, operation, outside, combine, divisor) {
 // Returns the output of each layer, {values, shape}, for `pixels`, 784 numbers from 0 (paper) to 255 (ink). `layers` are
 // lists of operations; the last layer's output is the logits.
 function activations(tensors, layers, pixels) {
-  const values = Float32Array.from(pixels, pixel => (pixel / 255 - tensors.mean.values[0]) / tensors.std.values[0]);
-  let x = {values, shape: [1, 28, 28]};
+  let x = standardise(tensors, pixels);
   return layers.map(operations => {
-    for (const operation of operations) {
-      const prefix = `${operation.name}.`, own = Object.entries(tensors).filter(([name]) => name.startsWith(prefix));
-      x = OPERATIONS[operation.kind](x, operation, Object.fromEntries(own.map(([name, tensor]) => [name.slice(prefix.length), tensor])));
-    }
+    for (const operation of operations) x = OPERATIONS[operation.kind](x, operation, tensorsOf(tensors, operation.name));
     return x;
   });
+}
+
+function standardise({mean, std}, pixels) {
+  return {values: Float32Array.from(pixels, pixel => (pixel / 255 - mean.values[0]) / std.values[0]), shape: [1, 28, 28]};
+}
+
+// Returns the tensors of the module `name`, by their names in it.
+function tensorsOf(tensors, name) {
+  const own = Object.entries(tensors).filter(([key]) => key.startsWith(`${name}.`));
+  return Object.fromEntries(own.map(([key, tensor]) => [key.slice(name.length + 1), tensor]));
 }
 
 function softmax(logits) {

@@ -167,6 +167,7 @@ const maps = tensors ? activations(tensors, chain, new Uint8Array(784)).map((out
   addLayer(network.layers[i][0], network.layers[i][1], shown);
   return shown;
 }) : [];
+const convolve = kernels.length && showConvolution(first, chain.flat());
 if (!tensors) $("layers").append(`This page can't run the network, because ${network.reason}.`);
 
 function drawKernels() {
@@ -211,6 +212,7 @@ function classify(pixels) {
     for (const cell of [name, number]) cell.classList.toggle("best", pixels !== null && probability === highest);
   });
   answer(pixels && probabilities);
+  if (convolve && shows("convolution")) convolve(pixels ?? samples[0]);
   if (shows("layers")) layers.forEach((output, layer) => mapsOf(output).forEach((map, i) => drawSigned(maps[layer][i], map)));
 }
 
