@@ -17,6 +17,7 @@ import torch
 import variants
 from browser import dump, needs_browser
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured
+from PIL import Image
 from scipy import ndimage
 from torch import nn
 
@@ -27,7 +28,9 @@ from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
 from lenet.report import network
 from lenet.report.page import DOUBT, ReportConfig, _network, page
+from tools.dev import animation
 from tools.dev.browser import Browser
+from tools.errors import ToolError
 
 only_for_drawings = pytest.mark.skipif(not dataset.LIKE_MNIST, reason="pictures of this data set are only resized")
 
@@ -444,6 +447,32 @@ def test_the_kernel_moves_by_the_pointer_and_by_steps(made, browser, tmp_path):
     for button, place in (("step", "row 28, column 2"), ("back", "row 28, column 1"), ("back", "row 27, column 28")):
         assert browser.run(f"$('{button}').click(), {label}").endswith(place)
     assert [browser.run("$('play').click(), $('play').textContent") for _ in range(2)] == ["Pause", "Play"]
+
+
+@needs_browser
+def test_the_animation_shows_a_digit_being_drawn(made, browser, tmp_path):
+    (tmp_path / "page.html").write_text(made.make())
+    browser.open(tmp_path / "page.html", animation.WIDTH, animation.HEIGHT)
+    frames = animation.draw(browser, animation.five(4))
+    assert {frame.size for frame in frames} == {(animation.WIDTH, animation.HEIGHT)}
+    pad = tuple(places(browser, "#pad")["#pad"])
+    ink = [(np.asarray(frame.crop(pad).convert("L")) < 60).sum() for frame in frames]
+    assert len(ink) == 1 + 4 + 2 + 1
+    assert (np.diff(ink[:-1]) > 0).all()
+    assert ink[-1] >= ink[-2] > 5000
+
+
+def test_the_animation_needs_a_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ToolError, match=r"report\.html is missing: run dvc repro"):
+        animation.main()
+
+
+def test_the_committed_animation_is_small():
+    with Image.open(ROOT / animation.DRAWING) as drawing:
+        assert drawing.n_frames > 20
+        assert drawing.size == (animation.WIDTH, animation.HEIGHT)
+    assert (ROOT / animation.DRAWING).stat().st_size <= 600_000
 
 
 def test_a_run_writes_the_page(finished: Project):
