@@ -401,6 +401,7 @@ def test_the_convolution_shows_what_pytorch_computes(name, made, browser, tmp_pa
     browser.run(f"setDrawing([], decode('{base64.b64encode(image.tobytes()).decode()}'))")
     kernels, learned = browser.run("document.querySelectorAll('#kernels button').length"), convolution.out_channels
     assert kernels == learned + (2 if min(size) >= 3 else 0)
+    assert browser.run("$('sobel').hidden") == (kernels == learned)
     checked = 0
     for kernel, key in itertools.product((0, learned - 1, *range(learned, kernels)), ("Right", "Down", "Up", "Left")):
         press = f"input.dispatchEvent(new KeyboardEvent('keydown', {{key: 'Arrow{key}'}}))"

@@ -4,10 +4,9 @@
 const SOBEL = [["Sobel x", [-1, 0, 1, -2, 0, 2, -1, 0, 1]], ["Sobel y", [-1, -2, -1, 0, 0, 0, 1, 2, 1]]];
 const ACTIVATIONS = {relu: "ReLU", tanh: "tanh", sigmoid: "Sigmoid"};
 const signed = (value, digits) => (Math.abs(value) < 0.5 / 10 ** digits ? 0 : value).toFixed(digits).replace("-", "−");
-const pooling = operation => operation?.size; // only poolings have one here
 
-// Returns a function that shows the convolution of given pixels. `weight` is that of the model's first operation, a
-// convolution of one channel; `operations` are all of them.
+// Returns a function that shows the convolution of given pixels. `operations` are those of the model; the first convolves
+// one channel, with the weights that are given. Of the others, only poolings have a size.
 function showConvolution({shape: [count, , height, width], values}, operations) {
   const area = height * width, {name: layer, stride, padding} = operations[0];
   // What follows up to the next layer with weights. The maximum of some activations is the activation of their maximum:
@@ -25,9 +24,10 @@ function showConvolution({shape: [count, , height, width], values}, operations) 
     return {name, weights, bias: 0, following: following.filter(({kind}) => kind !== "normalise")};
   };
   const bias = tensors[`${layer}.bias`]?.values;
-  const learnt = Array.from({length: count}, (_, i) => ({
+  const learned = Array.from({length: count}, (_, i) => ({
     name: `${i + 1}`, channel: i, weights: values.subarray(i * area, (i + 1) * area), bias: bias?.[i], following}));
-  const all = [...learnt, ...height < 3 || width < 3 ? [] : SOBEL.map(sobel)];
+  const all = [...learned, ...height < 3 || width < 3 ? [] : SOBEL.map(sobel)];
+  $("sobel").hidden = all.length === count;
 
   const grids = ["pixels", "× weights", "= products"].map(caption => {
     const cells = Array.from({length: area}, () => make("span"));
@@ -106,11 +106,11 @@ function showConvolution({shape: [count, , height, width], values}, operations) 
     let said = `Sum of the ${area} products: ${signed(total, 4)}.`, place = at;
     outputs.forEach((figure, i) => {
       const {map: {values, shape: [, rows, columns]}, name} = figure, before = kernel.following[i - 1], next = kernel.following[i];
-      if (pooling(before)) place = place.map((old, axis) => Math.min([rows, columns][axis] - 1, Math.floor((old + before.padding[axis]) / before.stride[axis])));
+      if (before?.size) place = place.map((old, axis) => Math.min([rows, columns][axis] - 1, Math.floor((old + before.padding[axis]) / before.stride[axis])));
       const value = signed(values[place[0] * columns + place[1]], 4);
       if (i) said += ` ${name}: ${value}.`;
       else if (kernel.bias) said += ` Plus the bias of ${signed(kernel.bias, 4)}: ${value}.`;
-      if (!pooling(next)) return outline(figure, place, [1, 1]);
+      if (!next?.size) return outline(figure, place, [1, 1]);
       const block = place.map((old, axis) => Math.floor((old + next.padding[axis]) / next.stride[axis]) * next.stride[axis] - next.padding[axis]);
       outline(figure, block, next.size);
     });
