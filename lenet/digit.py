@@ -19,7 +19,7 @@ Box = tuple[slice, slice]
 
 # How much darker than paper ink must be at its darkest, and everywhere, as a share of the paper's brightness.
 _CONTRAST, _TRACE = 0.12, 0.06
-# The widest pen, as a share of the picture's longer side: the first misses no digit, the second is misled by few shadows.
+# The widest pen, as a share of the picture's longer side: the first misses no digit, few shadows mislead the second.
 _WIDEST = (1 / 3, 1 / 8)
 # The longer side of the smallest digit, as a share of the picture's; and of the smallest one on a sheet.
 _SMALLEST, _SMALLEST_ON_SHEET = 0.04, 0.12
@@ -48,9 +48,9 @@ class Piece:
         return np.array([[side.start, side.stop] for side in self.box])
 
     @property
-    def length(self) -> int:
+    def length(self) -> float:
         """Return the longer side of the box."""
-        return max(self.mask.shape)
+        return float(max(self.mask.shape))
 
 
 def find(image: np.ndarray, sheet: np.ndarray | None = None, depth: int = 0) -> np.ndarray | None:
@@ -79,7 +79,7 @@ def find(image: np.ndarray, sheet: np.ndarray | None = None, depth: int = 0) -> 
     return cut
 
 
-def _size(pieces: list[Piece]) -> int:
+def _size(pieces: list[Piece]) -> float:
     """Return the longer side of the piece with most ink."""
     return max(pieces, key=lambda piece: piece.amount).length if pieces else 0
 

@@ -1,5 +1,6 @@
 """`python -m tools.predict` finds the digit in a picture, whatever paper, size and format it has."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -11,19 +12,20 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lenet.data import dataset
+from lenet.doubt import doubt, question
 from lenet.errors import PipelineError
 from lenet.ink import convert, like_mnist
 from lenet.model import LeNet5, to_bytes
-from tools.predict import read
+from tools.predict import read, words
 
 # An F, which no turn and no mirror makes another F.
 F = [[(0.35, 0.8), (0.35, 0.2), (0.7, 0.2)], [(0.35, 0.5), (0.6, 0.5)]]
 
 
-def drawn(side: int = 600, ink: object = 20, paper: object = 235, mode: str = "L") -> Image.Image:
+def drawn(side: int = 600, ink: object = 20, paper: object = 235, mode: str = "L", pen: float = 1 / 15) -> Image.Image:
     picture = Image.new(mode, (side, side), paper)
     for stroke in F:
-        ImageDraw.Draw(picture).line([(x * side, y * side) for x, y in stroke], ink, side // 15)
+        ImageDraw.Draw(picture).line([(x * side, y * side) for x, y in stroke], ink, int(side * pen))
     return picture
 
 
@@ -59,6 +61,21 @@ PICTURES = {
         Image.fromarray((np.array(drawn()) * np.linspace(0.5, 1, 600)).astype(np.uint8)), folder
     ),
     "specks": lambda folder: saved(specks(drawn()), folder),
+    "WebP": lambda folder: saved(drawn(), folder, "webp"),
+    "BMP": lambda folder: saved(drawn().convert("RGB"), folder, "bmp"),
+    "TIFF": lambda folder: saved(drawn().convert("CMYK"), folder, "tiff"),
+    "floating point": lambda folder: saved(drawn().convert("F"), folder, "tiff"),
+    "the first of a GIF": lambda folder: saved(
+        drawn(), folder, "gif", save_all=True, append_images=[drawn().rotate(180)]
+    ),
+    "a wrong name": lambda folder: saved(drawn(), folder, "png").rename(folder / "picture.txt"),
+    "a thin pen": lambda folder: saved(drawn(pen=0.01), folder),
+    "a frame": lambda folder: saved(framed(drawn()), folder),
+    "a sheet on a table": lambda folder: saved(sheet(drawn(300)), folder),
+    "ruled": lambda folder: saved(ruled(drawn()), folder),
+    "a hard shadow": lambda folder: saved(
+        Image.fromarray((np.array(drawn()) * np.repeat([0.5, 1], 300)).astype(np.uint8)), folder
+    ),
 }
 
 
@@ -66,6 +83,24 @@ def specks(picture: Image.Image) -> Image.Image:
     for x, y in ((30, 40), (560, 570), (500, 60)):
         ImageDraw.Draw(picture).ellipse((x, y, x + 8, y + 8), 20)
     return picture
+
+
+def framed(picture: Image.Image) -> Image.Image:
+    ImageDraw.Draw(picture).rectangle((60, 60, 540, 540), outline=20, width=6)
+    return picture
+
+
+def sheet(picture: Image.Image) -> Image.Image:
+    table = Image.new("L", (700, 600), 90)
+    turned = picture.rotate(5, expand=True, fillcolor=90)
+    table.paste(turned, (200, 150))
+    return table.rotate(-5, fillcolor=90)
+
+
+def ruled(picture: Image.Image) -> Image.Image:
+    page = np.array(picture)
+    page[20::45] = np.minimum(page[20::45], 190)
+    return Image.fromarray(page)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -90,6 +125,68 @@ def test_a_digit_of_mnist_stays_what_it_is():
     image[5:25, 11:18] = 255  # a block of ink
     seen = like_mnist(image)
     np.testing.assert_array_equal(seen, image)
+
+
+def test_thin_lines_become_as_thick_as_those_of_mnist():
+    thin, thick = (like_mnist(np.array(drawn(pen=pen))).sum() for pen in (0.005, 1 / 15))
+    assert thin > 0.7 * thick
+
+
+def test_several_digits():
+    with pytest.raises(PipelineError, match="more than one digit"):
+        like_mnist(np.hstack([np.array(drawn())] * 2))
+
+
+def test_a_digit_in_two_strokes_is_one():
+    page = np.array(drawn())
+    page[280:310] = 235  # cut the F in two
+    like_mnist(page)
+
+
+def test_noise_is_no_ink():
+    noise = np.random.default_rng(0).normal(200, 5, (300, 400)).clip(0, 255).astype(np.uint8)
+    with pytest.raises(PipelineError, match="no ink"):
+        like_mnist(noise)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (3, 2), (8, 8), (28, 28), (200, 30)])
+def test_whatever_it_shows_there_is_an_answer(shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with contextlib.suppress(PipelineError):
+        assert like_mnist(noise).shape == (28, 28)
+
+
+def test_doubt():
+    assert doubt([0.1, 0.85, 0.05]) == []
+    assert doubt([0.3, 0.65, 0.05]) == [1, 0]
+    assert doubt([0.1, 0.2, 0.3, 0.4]) == [3, 2, 1]
+    assert doubt([1.0]) == []
+    assert question(["7", "1"]) == "7 or 1"
+    assert question(["shirt", "coat", "dress"]) == "shirt, coat or dress"
+
+
+def test_the_answer_in_words(monkeypatch):
+    monkeypatch.setattr("tools.predict.CLASSES", ("cat", "dog", "fly"))
+    assert words([0.0001, 0.9999, 0], False) == "dog (99.9 %)"
+    assert words([0, 1.0, 0], True) == "dog (100 %), cat (0.0 %), fly (0.0 %)"
+    assert words([0.04, 0.951, 0.009], False) == "dog (95.1 %), cat (4.0 %)"
+    assert words([0.4, 0.595, 0.005], False) == "not sure: dog or cat? dog (59.5 %), cat (40.0 %)"
+
+
+OTHER_FILES = {
+    b"%PDF-1.7": "is a PDF: save its page as a PNG",
+    b"\0\0\0\x18ftypheic": "is HEIC, a photo of an iPhone: share or export it as JPEG",
+    b'<?xml version="1.0"?><svg>': "is SVG, a drawing of lines: save it as PNG",
+    b"": "is empty",
+    b"hello": "is no picture that can be read (PNG, JPEG, WEBP, BMP, TIFF, GIF), or it is damaged",
+}
+
+
+@pytest.mark.parametrize("content", OTHER_FILES)
+def test_other_files_get_an_answer_that_helps(content, tmp_path):
+    (tmp_path / "file.png").write_bytes(content)
+    with pytest.raises(PipelineError, match="^" + re.escape(OTHER_FILES[content])):
+        read(tmp_path / "file.png")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (40, 60), (900, 9)])
@@ -133,17 +230,23 @@ def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
     names = ["picture.png", "blank.png", "cut.jpg", "empty.png", "nowhere.png", "models"]
     status, printed, errors = tool("predict", "--save", "seen", *names)
     assert status == 2
-    first, *_, last = dataset.CLASSES
-    assert re.fullmatch(rf"picture\.png: .* \({first} \d+\.\d%, .*, {last} \d+\.\d%\)\n", printed)
+    assert re.fullmatch(r"picture\.png: not sure: .* or .*\? (\w+ \(\d+\.\d %\)(, )?)+\n", printed)
     assert errors.splitlines() == [
         "model: models/lenet5.safetensors",
         "error: blank.png shows no ink (dark on light paper or light on dark paper)",
         "error: cut.jpg can't be read: it is damaged",
-        "error: empty.png is not a PNG or JPEG, or is too large",
+        "error: empty.png is empty",
         "error: nowhere.png can't be read: No such file or directory",
         "error: models can't be read: Is a directory",
     ]
     (tmp_path / "models/lenet5.safetensors").write_bytes(to_bytes(LeNet5(0.2, 0.3)))
     assert tool("predict", "picture.png") == (0, printed, "model: release/lenet5.safetensors\n")
+    status, lines, _ = tool("predict", "--json", "picture.png", "blank.png")
+    seen, blank = map(json.loads, lines.splitlines())
+    assert (status, set(blank)) == (2, {"file", "error"})
+    assert (list(seen["probabilities"]), seen["sure"]) == (list(dataset.CLASSES), False)
+    assert seen["probability"] == seen["probabilities"][seen["class"]] == max(seen["probabilities"].values())
+    _, everything, _ = tool("predict", "--all", "picture.png")
+    assert everything.count("%") == len(dataset.CLASSES)
     kept = np.array(Image.open("seen/picture.png"))
     assert (kept == 255 - like_mnist(read(Path("picture.png")))).all()
