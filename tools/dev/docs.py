@@ -18,6 +18,7 @@ from lenet.data.dataset import ITEM, TITLE
 from lenet.model import NAME
 from stages.launch import pipeline
 from tools.compare import interval
+from tools.dev.pictures import KINDS
 from tools.errors import ToolError, run
 from tools.recipes import RECIPES, matching
 
@@ -208,6 +209,29 @@ def smoothing() -> str:
     return table(rows, ["label smoothing", "accuracy", "calibration error", "behind"])
 
 
+def reading() -> str:
+    """Return a sentence about the pictures of one digit in docs/pictures.csv."""
+    table = pd.read_csv("docs/pictures.csv").set_index("kind").loc[[*KINDS]]
+    n, right, wrong = table[["n", "right", "wrong"]].sum()
+    doubtful = table["wrong_doubtful"].sum()
+    return (
+        f"Of {n:,} drawn pictures of {len(table)} kinds, **{right / n:.1%}** are read right, and {doubtful} of the "
+        f"{wrong} that are misread are flagged"
+    )
+
+
+def pictures() -> str:
+    """Return the table of drawn pictures, from docs/pictures.csv."""
+    headers = ["what the picture shows", "n", "right", "of these in doubt", "wrong", "of these in doubt", "message"]
+    return table([[*map(str, row)] for row in pd.read_csv("docs/pictures.csv").to_numpy()], headers)
+
+
+def no_digit() -> str:
+    """Return the table of measures that might tell what is no digit, from docs/no-digit.csv."""
+    measured = pd.read_csv("docs/no-digit.csv")
+    return table([[name, *(f"{share:.0%}" for share in shares)] for name, *shares in measured.to_numpy()], [*measured])
+
+
 def host() -> str:
     """Return the output of a sweep in which a host died."""
     return console(("python -m tools.fleet run tcp://10.77.0.1:8786", "host"))
@@ -241,7 +265,7 @@ def code(names: Iterable[str]) -> str:
 
 
 BLOCKS = [headline, metrics, results, recipes, dag, stages, reruns, experiment, show, sweep]
-BLOCKS += [speed, busy, ingredients, smoothing, gpu, cost, host]
+BLOCKS += [speed, busy, ingredients, smoothing, gpu, cost, host, reading, pictures, no_digit]
 
 
 def filled(text: str) -> str:
