@@ -23,11 +23,12 @@ from torch import nn
 
 from lenet import palette
 from lenet.data import dataset
+from lenet.doubt import SURE
 from lenet.evaluation import EvaluateConfig, confidences, reliability
 from lenet.ink import like_mnist
 from lenet.model import LeNet5, predict
 from lenet.report import network
-from lenet.report.page import DOUBT, ReportConfig, _network, page
+from lenet.report.page import ReportConfig, _network, page
 from tools.dev import animation
 from tools.dev.browser import Browser
 from tools.errors import ToolError
@@ -43,7 +44,7 @@ TWO = [[(0.3, 0.2), (0.7, 0.2), (0.5, 0.8)], [(0.35, 0.5), (0.65, 0.5)]]
 # Fractions and the digits after the point with which the page shows them.
 FRACTIONS = [(1, 1), (0.9997, 1), (0.9994, 1), (0.9997, 0), (0.5, 0), (0.0006, 1), (0.0003, 1), (0, 1)]
 # Probabilities of the classes: of 7 the first number, and of 1 what is left; or nothing drawn.
-ANSWERS = [[{7: first, 1: 1 - first}.get(label, 0) for label in range(10)] for first in (0.9997, DOUBT, DOUBT - 0.01)]
+ANSWERS = [[{7: first, 1: 1 - first}.get(label, 0) for label in range(10)] for first in (0.9997, SURE, SURE - 0.01)]
 ANSWERS.append(None)
 
 
@@ -236,7 +237,7 @@ def test_what_is_nearly_certain_is_not_called_certain(seen):
 def test_the_answer_is_a_class_or_a_doubt(seen):
     names = dataset.CLASSES
     sure, doubtful = f"{names[7]} >99.9%", f"not sure: {names[7]} or {names[1]}?"
-    assert seen["answers"] == [sure, f"{names[7]} {DOUBT:.1%}", doubtful, "The pad is empty"]
+    assert seen["answers"] == [sure, f"{names[7]} {SURE:.1%}", doubtful, "The pad is empty"]
 
 
 @needs_browser
@@ -341,7 +342,7 @@ def test_all_that_one_needs_while_drawing_is_on_one_screen(width, height, made, 
     assert browser.run("rows.every(([name, , number]) => name.textContent && number.textContent)")
     assert browser.run("$('answer').getAttribute('role')") == "status"
     touch(browser, "touchEnd")
-    browser.run("data.doubt = 0, redraw()")
+    browser.run("data.sure = 0, redraw()")
     if max(map(len, dataset.CLASSES)) == 1:
         assert browser.run("parseFloat(getComputedStyle(document.querySelector('#answer b')).fontSize)") >= 60
 
@@ -369,7 +370,7 @@ def test_labels_fit_screens_of_all_widths(classes, made, browser, tmp_path, monk
     for width, scheme in itertools.product((360, 390, 768, 1280), ("light", "dark")):
         browser.open(tmp_path / "page.html", width, 844, scheme)
         for doubt in (0, 1):
-            browser.run(f"data.doubt = {doubt}, setDrawing([[[0.3, 0.2], [0.5, 0.8]]])")
+            browser.run(f"data.sure = {doubt}, setDrawing([[[0.3, 0.2], [0.5, 0.8]]])")
             browser.run("for (const cell of rows[0]) cell.classList.add('best'); rows[0][2].textContent = '>99.9%'")
             assert browser.run("document.documentElement.scrollWidth") <= width
             assert browser.run(f"{BAD_LABELS}('{LABELS}')") == [], (width, doubt)

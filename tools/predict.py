@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lenet.data.dataset import CLASSES
-from lenet.doubt import doubt, question
+from lenet.doubt import doubt
 from lenet.errors import PipelineError
 from lenet.ink import convert
 from lenet.model import from_bytes, predict
@@ -71,9 +71,8 @@ def words(chances: Sequence[float], all_classes: bool) -> str:
     ranked = sorted(range(len(CLASSES)), key=lambda i: -chances[i])
     shown = [f"{CLASSES[i]} ({percent(chances[i])})" for i in ranked if all_classes or chances[i] >= _SHOWN]
     answer, *others = shown if shown else [f"{CLASSES[ranked[0]]} ({percent(chances[ranked[0]])})"]
-    if unsure := doubt(chances):
-        return f"not sure: {question([CLASSES[i] for i in unsure])}? {', '.join([answer, *others])}"
-    return ", ".join([answer, *others])
+    question = f"not sure: {' or '.join(CLASSES[i] for i in unsure)}? " if (unsure := doubt(chances)) else ""
+    return question + ", ".join([answer, *others])
 
 
 def facts(file: Path, chances: Sequence[float]) -> dict[str, Any]:

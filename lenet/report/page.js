@@ -193,7 +193,7 @@ function answer(probabilities) {
   const longest = (...names) => Math.max(...names.flatMap(name => name.split(" ").map(word => word.length)));
   const large = (text, length) => make("b", {style: `--longest: ${length}`}, text);
   const said = !first ? [make("small", {}, "The pad is empty")]
-    : first.probability < data.doubt ? ["not sure: ", large(`${first.name} or ${second.name}?`, Math.max(6, longest(first.name, second.name)))]
+    : first.probability < data.sure ? ["not sure: ", large(`${first.name} or ${second.name}?`, Math.max(6, longest(first.name, second.name)))]
     : [large(first.name, longest(first.name)), ` ${percent(first.probability, 1)}`];
   const text = said.map(part => part.textContent ?? part).join("");
   if ($("answer").textContent !== text) $("answer").replaceChildren(...said); // if set again, screen readers would repeat it

@@ -15,6 +15,7 @@ from pydantic import Field
 from lenet import palette
 from lenet.config import Config
 from lenet.data.dataset import A_ITEM, CLASSES, ITEM, LIKE_MNIST, TITLE
+from lenet.doubt import SURE
 from lenet.evaluation import Reliability, confusion, misread, wilson
 from lenet.layers import Layer, layers
 from lenet.model import NAME, LeNet5, predict, to_bytes
@@ -24,8 +25,6 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 # The largest difference between PyTorch's logits and the page's, as a share of the largest logit.
 TOLERANCE = 1e-4
-# If no class is more probable than this, the page says that it is not sure.
-DOUBT = 0.8
 
 
 class ReportConfig(Config):
@@ -57,7 +56,7 @@ def page(
     content = {
         "classes": CLASSES,
         "likeMnist": LIKE_MNIST,
-        "doubt": DOUBT,
+        "sure": SURE,
         "tiles": _tiles(metrics, int(counts.trace()), len(predictions), len(bins.counts)),
         "dataset": _dataset(params["split"], metrics),
         "details": [[name, _flat(section)] for name, section in params.items()] + numerics,
