@@ -14,7 +14,7 @@ import sys
 LIBRARIES = ["matplotlib.backends.backend_agg", "pandas", "pydantic", "scipy.ndimage", "torch"]
 
 
-def main() -> None:
+def serve() -> None:
     """Fork a process for each line of standard input."""
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -33,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()
