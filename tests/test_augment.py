@@ -35,6 +35,22 @@ def test_a_shift_by_whole_pixels_moves_the_image(image):
     torch.testing.assert_close(distort(image, warp[None], PIXELS), image.roll(-3, 3).float(), rtol=0, atol=1e-3)
 
 
+def test_half_a_pixel_between_two_is_their_mean(image):
+    warp = IDENTITY.clone()
+    warp[0, 2] = 2.5 * 2 / 28
+    mean = (image.roll(-2, 3).float() + image.roll(-3, 3)) / 2
+    torch.testing.assert_close(distort(image, warp[None], PIXELS), mean, rtol=0, atol=1e-3)
+
+
+def test_what_comes_in_from_outside_is_paper():
+    warp = IDENTITY.clone()
+    warp[1, 2] = -3 * 2 / 28  # the source of each pixel lies 3 pixels above it
+    image = torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)
+    expected = image.float()
+    expected[:, :, :3] = 0
+    torch.testing.assert_close(distort(image, warp[None], PIXELS), expected, rtol=0, atol=1e-3)
+
+
 def test_the_map_is_pytorchs():
     warps = draw(8, rotation=45, shift=3, scale=0.2, shear=0.3)
     expected = torch.nn.functional.affine_grid(warps, [8, 1, 28, 28], align_corners=False)
@@ -60,3 +76,17 @@ def test_the_amounts_fill_their_range(kind, amount, measure, largest):
 def test_rotation_keeps_areas_and_angles():
     linear = draw(rotation=45)[:, :, :2]
     torch.testing.assert_close(linear @ linear.mT, torch.eye(2).expand(1000, 2, 2))
+
+
+def test_a_map_rotates_scales_and_shears_by_amounts_of_their_own():
+    """The matrix is a rotation times an upper triangular one: a scale times a shear."""
+    warps = draw(rotation=45, shift=2, scale=0.1, shear=0.3)
+    angle = torch.atan2(warps[:, 1, 0], warps[:, 0, 0])
+    rotations = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).view(-1, 2, 2)
+    upper = rotations.mT @ warps[:, :, :2]
+    scale, shear = upper[:, 0, 0], upper[:, 0, 1] / upper[:, 0, 0]
+    torch.testing.assert_close(upper[:, 1, 1], scale)
+    for amount, largest in ((angle.rad2deg(), 45), (scale - 1, 0.1), (shear, 0.3)):
+        assert 0.98 * largest < amount.abs().max() <= 1.001 * largest
+    correlations = torch.corrcoef(torch.stack([angle, scale, shear, *warps[:, :, 2].unbind(1)]))
+    assert (correlations - torch.eye(5)).abs().max() < 0.1

@@ -80,8 +80,8 @@ def test_seeds_and_folds_are_not_mixed():
 
 def test_the_same_run_counts_once_but_not_that_of_other_code():
     params, metrics = values(**{"train.seed": [0, 0, 1], "m.loss": [1.0, 1.0, 2.0]})
-    (row,) = compare.summarise(params, metrics, ["m.loss"]).itertuples()
-    assert (row.n, row.mean) == (2, 1.5)
+    summary = compare.summarise(params, metrics, ["m.loss"])
+    assert (summary["n"].tolist(), summary["mean"].tolist()) == ([2], [1.5])
     params["code.m"] = ["a", "b", "a"]
     assert compare.summarise(params, metrics, ["m.loss"])["n"].tolist() == [1, 2]
 
@@ -98,6 +98,43 @@ def test_an_unknown_metric():
     params, metrics = values(**{"m.loss": [1.0]})
     with pytest.raises(ToolError, match=r"no run has the metric m\.accuracy; there are: m\.loss"):
         compare.summarise(params, metrics, ["m.accuracy"])
+
+
+def entry(params: dict, outs: list[str], *deps: str) -> dict:
+    lists = {kind: [{"path": path, "md5": "old"} for path in paths] for kind, paths in (("deps", deps), ("outs", outs))}
+    return {"params": params} | lists
+
+
+@pytest.mark.parametrize(
+    ("path", "differs"),
+    [
+        *[(path, True) for path in ("raw", "download.py", "data/mnist", "train.py", "evaluate.py")],
+        *[(path, False) for path in ("model", "metrics.json", "plot.py")],  # what params decide, and what is downstream
+    ],
+)
+def test_the_code_behind_a_metric(path, differs):
+    stages = {
+        "download": entry({}, ["data/mnist"], "raw", "download.py"),
+        "train": entry({"params.yaml": {"train": {}}}, ["model"], "data/mnist", "train.py"),
+        "evaluate": entry({}, ["metrics.json"], "data/mnist", "model", "evaluate.py"),
+        "plot": entry({}, ["picture"], "model", "metrics.json", "plot.py"),
+    }
+    before = compare.code(stages, "metrics.json")
+    for stage in stages.values():
+        for file in stage["deps"] + stage["outs"]:
+            if file["path"] == path:
+                file["md5"] = "new"
+    assert (compare.code(stages, "metrics.json") != before) == differs
+
+
+def test_a_metric_that_is_older_than_what_it_comes_from():
+    stages = {
+        "train": entry({}, ["model"], "train.py"),
+        "evaluate": entry({}, ["metrics.json"], "model", "evaluate.py"),
+    }
+    assert compare.code(stages, "metrics.json")
+    stages["train"]["outs"][0]["md5"] = "new"
+    assert compare.code(stages, "metrics.json") == compare.code(stages, "other.json") == ""
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ def settings_restored():
 def test_what_is_not_deterministic_is_refused(settings_restored):
     assert prepare(configured(ComputeConfig, "compute", device="cpu", threads=3)) == torch.device("cpu")
     assert torch.get_num_threads() == 1  # each of ours computes alone
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
     index = torch.tensor([0, 0])  # which of the two values is put there last?
     with pytest.raises(RuntimeError, match="deterministic"):
         torch.zeros(2).put_(index, torch.tensor([1.0, 2.0]))

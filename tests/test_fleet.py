@@ -1,18 +1,20 @@
 """DVC's queue on Dask, on this machine alone: what is asked for runs once, failures are named, nothing is lost."""
 
+import asyncio
 import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import Project, copy, ran, wait_for
-from distributed import Reschedule
+from distributed import Reschedule, Scheduler
 
 import tools.fleet.sweep
 from tools.errors import ToolError
@@ -242,6 +244,39 @@ def test_a_result_that_only_this_clone_has_is_none_for_hosts(standin: Project, m
     sweep = Sweep([JOB])
     sweep.fetch_existing()
     assert sweep.left == [JOB]
+
+
+def test_experiments_that_run_at_once_have_a_clone_each(standin: Project):
+    with work._clone(standin.root, False) as (one, _), work._clone(standin.root, False) as (other, _):
+        assert one != other
+    with work._clone(standin.root, False) as (again, _):
+        assert again == one
+
+
+def test_a_worker_goes_on_when_its_scheduler_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for place, name, value in (
+        *((work, "FOLDER", tmp_path), (work, "LEFT", []), (work, "STOPPING", threading.Event())),
+        *((cluster, "remotes_missing", list), (cluster, "measure", lambda: numerics.Machine(0, {"cpu": "c"}))),
+    ):
+        monkeypatch.setattr(place, name, value)
+
+    async def schedule(port: int) -> int:
+        async with Scheduler(host="127.0.0.1", port=port, dashboard=False) as scheduler:
+            while not scheduler.workers:
+                assert not worker.done()
+                await asyncio.sleep(0.05)
+            return scheduler.port
+
+    with ThreadPoolExecutor(1) as thread, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        worker = thread.submit(cluster.serve_worker, f"tcp://127.0.0.1:{port}", 1)
+        for _ in range(2):
+            asyncio.run(asyncio.wait_for(schedule(port), 60))
+        work.LEFT.append("it has had enough")
+        with pytest.raises(ToolError, match="it has had enough"):
+            worker.result(60)
 
 
 def test_each_gpu_has_a_worker_process(

@@ -117,6 +117,14 @@ def test_tampering_is_noticed(name, project: Project):
     assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
 
 
+def test_the_status_says_whether_it_is_in_sync(standin: Project, enter, tool):
+    enter(standin)
+    assert tool("lock") == (0, "dvc.lock is in sync\n", "")
+    append("stages/evaluate.py")(standin)
+    status, printed, _ = tool("lock")
+    assert (status, printed.count("\n")) == (1, 1)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_edited_hash_is_noticed(stage, project: Project):
     lock = (project.root / "dvc.lock").read_text()

@@ -2,14 +2,21 @@
 
 import json
 import re
+from pathlib import Path
 
 import fakes
 import pandas as pd
 import pytest
 import torch
-from conftest import PARAMS, PIPELINE, ROOT, Project, ran
+from conftest import PARAMS, PIPELINE, ROOT, Project, configured, ran
+from matplotlib.figure import Figure
 
-from lenet.model import from_bytes
+from lenet import figures
+from lenet.evaluation import EvaluateConfig, confidences, wilson
+from lenet.figures import PlotConfig
+from lenet.model import from_bytes, predict
+from stages import plot
+from stages.artifacts import files
 from stages.launch.pipeline import affected
 
 
@@ -57,6 +64,53 @@ def test_the_scores_are_those_of_the_saved_model(finished: Project):
     bins = (confidence * PARAMS["evaluate"]["calibration_bins"]).ceil().int()
     gaps = torch.bincount(bins, confidence - right.double()).abs()
     assert scores["calibration_error"] == pytest.approx(gaps.sum().item() / 100, rel=1e-5)
+
+
+def test_the_statistics_are_those_of_the_training_images(finished: Project):
+    images = fakes.digits(200)[0] / 255
+    found = json.loads((finished.root / "metrics/stats.json").read_text())
+    assert found == {"mean": pytest.approx(images.mean()), "std": pytest.approx(images.std())}
+    model = from_bytes((finished.root / "models/lenet5.safetensors").read_bytes(), "the model")
+    assert (model.mean.item(), model.std.item()) == (pytest.approx(found["mean"]), pytest.approx(found["std"]))
+
+
+def test_the_tables_are_of_the_test_images(finished: Project):
+    predictions = pd.read_csv(finished.root / "models/predictions.csv")
+    images, labels = fakes.digits(100, seed=1)
+    model = from_bytes((finished.root / "models/lenet5.safetensors").read_bytes(), "the model")
+    confidence, predicted = confidences(predict(model, torch.from_numpy(images)[:, None]))
+    assert predictions["actual"].tolist() == labels.tolist()
+    assert predictions["predicted"].tolist() == predicted.tolist()
+    assert predictions["confidence"].tolist() == pytest.approx(confidence.tolist(), abs=1e-6)
+    counts = pd.read_csv(finished.root / "metrics/confusion.csv").set_index(["actual", "predicted"])["count"]
+    assert counts.to_dict() == pd.Series(zip(labels, predicted, strict=True)).value_counts().to_dict()
+
+
+def test_pictures_and_page_show_what_is_recorded(finished: Project, enter, monkeypatch):
+    enter(finished)
+    drawn: dict[Path, Figure] = {}
+    monkeypatch.setattr(figures, "png", lambda figure, _: figure)
+    monkeypatch.setattr(files, "write", drawn.__setitem__)
+    plot.main(configured(EvaluateConfig, "evaluate"), configured(PlotConfig, "plot", digit=3))
+    assert sorted(map(str, drawn)) == sorted(PIPELINE["plot"].outputs)
+    error = json.loads(Path("metrics/evaluate.json").read_text())["test"]["calibration_error"]
+    title = drawn[Path("metrics/calibration.png")].get_suptitle()
+    assert title == f"Calibration on the test set: the expected calibration error is {error:.2%}"
+    assert drawn[Path("metrics/tensor.png")].axes[0].get_title().startswith("Test image 3, labelled ")
+    samples, features = (drawn[Path(f"metrics/{name}.png")].axes[0].images for name in ("samples", "feature_maps"))
+    assert samples[0].get_array().tolist() == fakes.digits(200)[0][0].tolist()  # the first is a 0
+    assert features[0].get_array().tolist() == fakes.digits(100, seed=1)[0][3].tolist()
+
+    page = json.loads(
+        re.search(r'<script[^>]* id="data"[^>]*>(.*?)</script>', Path("report.html").read_text(), re.S)[1]
+    )
+    bins = pd.DataFrame(page["calibration"])
+    assert bins["counts"].sum() == 100
+    assert ((bins["accuracy"] - bins["confidence"]).abs() * bins["counts"]).sum() / 100 == pytest.approx(
+        error, rel=1e-4
+    )
+    interval = wilson(bins["accuracy"] * bins["counts"], bins["counts"])
+    assert [bins["low"].tolist(), bins["high"].tolist()] == [pytest.approx(end.tolist()) for end in interval]
 
 
 def test_metrics_are_numbers(finished: Project):
