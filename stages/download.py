@@ -39,7 +39,7 @@ def _is_valid(path: Path) -> bool:
 
 def _fetch(names: list[str]) -> None:
     """Write the files `names`, each from the first source that has it; print where each came from."""
-    missing, failures = list(names), []
+    missing = list(names)
     for source in _sources():
         try:
             for name in list(missing):
@@ -48,13 +48,11 @@ def _fetch(names: list[str]) -> None:
                 missing.remove(name)
         except PipelineError as error:
             print(f"failed: {source}: {error}")
-            failures.append(f"{source}: {error}")
         if not missing:
             return
     raise PipelineError(
-        f"no source has {', '.join(missing)}. Tried: {'; '.join(failures)}. "
-        f"Download the files of {TITLE} (plain or .gz) by other means into a folder outside {mnist.FOLDER}, "
-        "set MNIST_MIRROR to its absolute path and run again",
+        f"no source has the files of {TITLE}: download them (plain or .gz) by other means into a folder outside "
+        f"{mnist.FOLDER}, set MNIST_MIRROR to its absolute path and run again",
         status=1,
     )
 

