@@ -137,6 +137,11 @@ def test_a_metric_that_is_older_than_what_it_comes_from():
     assert compare.code(stages, "metrics.json") == compare.code(stages, "other.json") == ""
 
 
+def test_metrics_files_of_one_name_go_by_their_paths():
+    names = compare._names({"a/scores.json", "b/scores.json", "b/loss.json"})
+    assert names == {"a/scores.json": "a/scores.json", "b/scores.json": "b/scores.json", "b/loss.json": "loss"}
+
+
 @pytest.fixture
 def runs(standin: Project, enter, tool):
     """Return a function that says how many runs there are in each mean that is shown of a metric."""

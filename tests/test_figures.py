@@ -101,6 +101,8 @@ def test_misread_shows_the_most_confident_errors_first():
         f"labelled {CLASSES[7]}\npredicted {CLASSES[8]}\nconfidence 58%",
     ]
     assert "3 most confident of 50" in axes.get_title()
+    for image, index in zip(axes.images, (49, 48, 47), strict=True):
+        np.testing.assert_array_equal(image.get_array(), IMAGES[index])
 
 
 def test_confusion_counts():
@@ -117,6 +119,9 @@ def test_confusion_counts():
 def test_samples_count_the_classes():
     axes = figures.samples(IMAGES, LABELS, LABELS[:55]).axes[0]
     assert [text.get_text() for text in axes.texts] == ["10"] * 10 + ["6"] * 5 + ["5"] * 5
+    order = [index for label in range(10) for index in np.flatnonzero(label == LABELS)]
+    for image, index in zip(axes.images, order, strict=True):
+        np.testing.assert_array_equal(image.get_array(), IMAGES[index])
 
 
 def test_tensor_shows_the_numbers_of_the_ink_and_a_margin():
@@ -140,6 +145,7 @@ def test_learning_curves_show_every_epoch():
             values = history[column] if "loss" in column else (1 - history[column]).clip(lower=LOG_FLOOR)
             assert list(line.get_ydata()) == list(values)
             assert low < min(values) <= max(values) < high
+    assert list(figure.axes[2].lines[0].get_ydata()) == list(history["lr"])
     alone = figures.learning_curves(UNVALIDATED.head(1))
     assert [text.get_text() for text in alone.legends[0].texts] == ["training"]
 
@@ -187,6 +193,7 @@ def test_calibration_shows_every_bin_and_its_interval():
         assert high >= 1.03
     intervals = np.array([segment[:, 1] for segment in diagram.collections[1].get_segments()])
     assert intervals == pytest.approx(np.transpose(wilson(np.array([0, 4]), np.array([1, 4]))))
+    assert [bar.get_height() for bar in figure.axes[1].patches] == [1, *8 * [0], 4]
     few, many = diagram.collections[0].get_facecolors()[:, 3]
     assert 0 < few < many < 1
 

@@ -2,6 +2,7 @@ import fakes
 import numpy as np
 import pytest
 
+from lenet.data import dataset
 from lenet.errors import PipelineError
 from stages.artifacts import mnist
 
@@ -40,6 +41,11 @@ def test_what_does_not_match_is_refused(images, labels, message):
     write(images, labels)
     with pytest.raises(PipelineError, match=message):
         mnist.read("train")
+
+
+@pytest.mark.skipif(dataset.TITLE != "MNIST", reason="this is another data set")
+def test_the_classes_of_mnist_are_its_labels():
+    assert list(dataset.CLASSES) == list("0123456789")
 
 
 def test_no_files():

@@ -5,18 +5,19 @@ import re
 from pathlib import Path
 
 import fakes
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured, ran
 from matplotlib.figure import Figure
 
-from lenet import figures
+from lenet import evaluation, figures
 from lenet.evaluation import EvaluateConfig, confidences, wilson
 from lenet.figures import PlotConfig
 from lenet.model import from_bytes, predict
 from stages import plot
-from stages.artifacts import files
+from stages.artifacts import files, predictions
 from stages.launch.pipeline import affected
 
 
@@ -97,9 +98,22 @@ def test_pictures_and_page_show_what_is_recorded(finished: Project, enter, monke
     title = drawn[Path("metrics/calibration.png")].get_suptitle()
     assert title == f"Calibration on the test set: the expected calibration error is {error:.2%}"
     assert drawn[Path("metrics/tensor.png")].axes[0].get_title().startswith("Test image 3, labelled ")
-    samples, features = (drawn[Path(f"metrics/{name}.png")].axes[0].images for name in ("samples", "feature_maps"))
-    assert samples[0].get_array().tolist() == fakes.digits(200)[0][0].tolist()  # the first is a 0
-    assert features[0].get_array().tolist() == fakes.digits(100, seed=1)[0][3].tolist()
+    samples, features, kernels, wrong = (
+        drawn[Path(f"metrics/{name}.png")].axes[0] for name in ("samples", "feature_maps", "filters", "misread")
+    )
+    model, images = (
+        from_bytes(Path("models/lenet5.safetensors").read_bytes(), "the model"),
+        fakes.digits(100, seed=1)[0],
+    )
+    probabilities = predict(model, torch.from_numpy(images[3])[None, None])[0].softmax(0)
+    first = evaluation.misread(predictions.read()).index[0]
+    for axes, place, expected in (
+        *((samples, 0, fakes.digits(200)[0][0]), (features, 0, images[3]), (wrong, 0, images[first])),
+        (kernels, 4, model.C1.weight.detach()[0, 0]),
+    ):
+        np.testing.assert_array_equal(axes.images[place].get_array(), expected)
+    assert [text.get_text() for text in samples.texts] == ["20"] * 10 + ["10"] * 10
+    assert {f"{share:.1%}" for share in probabilities} <= {text.get_text() for text in features.texts}
 
     page = json.loads(
         re.search(r'<script[^>]* id="data"[^>]*>(.*?)</script>', Path("report.html").read_text(), re.S)[1]
