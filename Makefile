@@ -25,7 +25,7 @@ $(if $(CPU),$(INSTALL_FOR_CPU),$(PIP) -r $<)
 @touch $@
 endef
 
-.PHONY: repro test verify bench gpu fleet lint docs release lock lock-cpu
+.PHONY: repro test verify bench gpu fleet lint back docs release lock lock-cpu
 
 repro: .venv/runtime ## run the stages that are out of date, and compare the metrics with those of the last commit
 	$(VENV)/dvc repro
@@ -57,6 +57,9 @@ lint: .venv/dev ## check style, formatting and types
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
 	$(VENV)/mypy
+
+back: .venv/runtime ## return to the last commit after a killed run; BRANCH=NAME names the branch
+	@$(VENV)/python -m tools.back $(BRANCH)
 
 docs: .venv/runtime ## write the generated parts of README.md and docs/
 	$(VENV)/python -m tools.dev.docs

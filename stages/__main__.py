@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lenet.errors import PipelineError
-from stages.launch import environment
+from stages.launch import environment, git
 from stages.launch.errors import exit_with
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +33,7 @@ def main() -> None:
         if Path.cwd() != ROOT:
             raise PipelineError(f"python -m stages must be run in {ROOT}, not in {Path.cwd()}")
         if RESTARTED not in sys.argv:
+            git.check_params()
             environment.restart(names[0], RESTARTED)
         run(names[0])
     except (PipelineError, OSError) as error:

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LR, PIPELINE, STAGES, Project, copy
+from conftest import LR, PIPELINE, STAGES, Project, copy, wait_for
 
 from lenet.errors import PipelineError
-from stages.launch import guard, params
+from stages.launch import git, guard, params
+from tools.git import unnoticed
 
+KILLS = 6  # of `dvc exp run`, at random moments
 OUTPUTS = [path for stage in PIPELINE.values() for path in stage.outputs]
 
 
@@ -174,6 +176,134 @@ def test_killed_at_any_moment(name, project: Project):
         assert done.returncode == 0, done.stdout
         assert outputs(project) == undisturbed
     assert project.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_an_experiment_killed_at_any_moment(standin: Project):
+    """One command leads back to the commit; what runs next records nothing of the experiment."""
+    undisturbed = outputs(standin)
+    command = ["dvc", "exp", "run", "-S"]
+    start = time.monotonic()
+    standin.run(*command, "train.seed=9")
+    duration = time.monotonic() - start
+    random_number = random.Random(0)
+    for seed in range(1, KILLS + 1):
+        standin.run("python", "-m", "tools.back")
+        process = standin.start(
+            *(*command, f"train.seed={seed}"), stdout=subprocess.DEVNULL, start_new_session=True
+        )  # a value as long as the old one: see tools/back.py
+        time.sleep((0.2 + 0.8 * random_number.random()) * duration)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        printed = standin.run("python", "-m", "tools.back")
+        assert printed.endswith("this is main, as it was committed\n"), printed
+        assert outputs(standin) == undisturbed
+        assert standin.run("git", "rev-parse", "--abbrev-ref", "HEAD") == "main\n"
+        assert standin.run("git", "hash-object", "params.yaml") == standin.run("git", "rev-parse", "HEAD:params.yaml")
+        assert standin.repro() == []
+        assert standin.run("git", "status", "--porcelain") == ""
+    standin.run(*command, "train.seed=8")
+    assert "seed: 8 " in (standin.root / "params.yaml").read_text()
+
+
+def hide(project: Project) -> None:
+    """Edit params.yaml so that Git does not notice, as a killed `dvc exp run` does where two writes share a second."""
+    path, time = project.root / "params.yaml", (10**9, 10**9)
+    os.utime(path, time)
+    project.run("git", "config", "core.trustctime", "false")
+    project.run("git", "status")
+    path.write_text(path.read_text().replace("seed: 0", "seed: 5"))
+    os.utime(path, time)
+    assert project.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("place", ["root", "subfolder"])
+def test_params_that_git_takes_for_unchanged(place, standin: Project, tmp_path: Path, enter, monkeypatch):
+    if place == "subfolder":
+        standin = standin.in_a_subfolder(tmp_path / "whole")
+    enter(standin)
+    git.check_params()
+    standin.edit("params.yaml", "seed: 0", "seed: 1")
+    git.check_params()  # Git knows
+    standin.run("git", "checkout", "params.yaml")
+    hide(standin)
+    assert unnoticed("params.yaml", standin.root)
+    with pytest.raises(
+        PipelineError, match=r"^params\.yaml is not what the last commit has, but Git does not notice, "
+    ):
+        git.check_params()
+    monkeypatch.setenv("DVC_EXP_NAME", "name")  # within an experiment
+    git.check_params()
+    monkeypatch.delenv("DVC_EXP_NAME")
+    (standin.root / "params.yaml").touch()  # the way out for who wants these values
+    git.check_params()
+    assert standin.run("git", "status", "--porcelain", ".").endswith("params.yaml\n")
+    standin.run("git", "checkout", "params.yaml")
+    hide(standin)
+    monkeypatch.setenv("PATH", "")  # there is no Git
+    git.check_params()
+    assert not unnoticed("params.yaml")
+    assert not unnoticed("params.yaml", tmp_path)  # nor a repository
+
+
+def test_lock_and_launcher_look_behind_git(standin: Project, enter, tool):
+    enter(standin)
+    hide(standin)
+    told = "params.yaml is not what the last commit has, but Git does not notice, as after a killed dvc exp run: "
+    assert standin.refuse("python", "-m", "stages", "stats").startswith(f"error: {told}make back ")
+    status, printed, _ = tool("lock")
+    assert status == 1
+    assert "params.yaml: is not what HEAD has, but Git does not notice, " in printed
+
+
+def test_the_way_back(standin: Project, enter, tool):
+    enter(standin)
+    assert tool("back") == (0, "nothing to do: this is main, as it was committed\n", "")
+    hide(standin)
+    standin.run("git", "checkout", "--quiet", "--detach")
+    (standin.root / ".git/index.lock").touch()
+    (standin.root / "metrics/train.json").unlink()
+    (standin.root / "report.html").unlink()
+    (standin.root / "mine.txt").touch()  # Git knows nothing of it
+    status, printed, _ = tool("back")
+    saved, last = printed.splitlines()
+    assert (status, last) == (0, "this is main, as it was committed")
+    assert standin.run("git", "status", "--porcelain", "--branch") == "## main\n?? mine.txt\n"
+    assert "seed: 0" in (standin.root / "params.yaml").read_text()
+    assert (standin.root / "report.html").exists()
+    (patch,) = re.findall(r"git apply (\S+) ", saved)
+    standin.run("git", "apply", patch)
+    assert "seed: 5" in (standin.root / "params.yaml").read_text()
+    assert not (standin.root / "metrics/train.json").exists()
+
+
+def test_the_way_back_where_the_branch_is_unclear(standin: Project, enter, tool):
+    enter(standin)
+    standin.run("git", "branch", "other")
+    standin.run("git", "checkout", "--quiet", "--detach")
+    shutil.rmtree(standin.root / ".git/logs")
+    standin.edit("params.yaml", "seed: 0", "seed: 5")
+    status, _, errors = tool("back")
+    assert status == 2
+    assert re.fullmatch(
+        r"error: HEAD is detached at \w+, .*: make back BRANCH=NAME, with one of main, other; .*\n", errors
+    )
+    assert "seed: 5" in (standin.root / "params.yaml").read_text()
+    assert tool("back", "nowhere")[0] == 2
+    assert tool("back", "main")[0] == 0
+    assert standin.run("git", "status", "--porcelain", "--branch") == "## main\n"
+
+
+def test_no_way_back_while_something_runs(standin: Project, enter, tool):
+    enter(standin)
+    (standin.root.parent / "wait: stats").touch()
+    process = standin.start("python", "-m", "stages", "stats")
+    wait_for((standin.root.parent / "started").exists)
+    status, _, errors = tool("back")
+    (standin.root.parent / "go").touch()
+    process.wait(60)
+    assert status == 2
+    assert re.fullmatch(r"error: still running here: \d+ \(.* stages --restarted stats\); stop them first.*\n", errors)
 
 
 @pytest.mark.slow

@@ -23,3 +23,16 @@ def reason(output: str) -> str:
     """Return the line in the output of Git or DVC that says why it failed: advice may follow that line."""
     lines = output.strip().splitlines() or ["there is no output"]
     return next((line for line in lines if line.startswith(("ERROR: ", "error: ", "fatal: ", "ssh: "))), lines[-1])
+
+
+def unnoticed(path: str, root: Path | str = ".") -> bool:
+    """Return whether Git takes the file `path` for unchanged although its content is not that of HEAD.
+
+    Git trusts its index, which knows the size and the second of the last change. Outside a repository, or for a file
+    that Git does not track, the answer is no.
+    """
+    try:
+        differs = git("hash-object", path, root=root) != git("rev-parse", f"HEAD:./{path}", root=root)
+        return differs and not git("--no-optional-locks", "status", "--porcelain", "--", path, root=root)
+    except (ToolError, OSError):
+        return False

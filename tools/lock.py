@@ -16,6 +16,7 @@ from dvc.output import Output
 
 from tools import resolved
 from tools.errors import run
+from tools.git import unnoticed
 from tools.resolved import Entry, Stage
 
 # This project's own checks, if there are any.
@@ -38,6 +39,12 @@ def problems(root: Path) -> list[str]:
         for name, stage in stages.items():
             if name in locked:
                 found += [f"{name}: {reason}" for reason in _disagreements(stage, locked[name], made)]
+        files = sorted({file for stage in stages.values() for file in stage.params})
+        found += [
+            f"{file}: is not what HEAD has, but Git does not notice, as after a killed dvc exp run: touch {file}"
+            for file in files
+            if unnoticed(file, root)
+        ]
         return found + (checks.of_lock(root) if checks else [])
 
 

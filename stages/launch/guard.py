@@ -23,6 +23,7 @@ NOT_DEPS = [
     "stages/__main__.py",
     "stages/launch/environment.py",
     "stages/launch/errors.py",
+    "stages/launch/git.py",
     "stages/launch/guard.py",
     "stages/launch/packages.py",
     "stages/launch/params.py",
