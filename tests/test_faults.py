@@ -136,7 +136,16 @@ def test_an_output_folder_that_cannot_be_written(project: Project):
 def test_a_disk_that_is_full_in_the_middle_of_a_write(name, project: Project):
     # In units of 1,024 bytes. The file size limit gives the same kind of error as a full disk.
     limit = ((project.root / FIRST_OUTPUT[name]).stat().st_size - 1) // 1024
-    check_a_failed_write(name, project, f"ulimit -f {limit};", "[Errno 27] File too large")
+    path = FIRST_OUTPUT[name]
+    check_a_failed_write(name, project, f"ulimit -f {limit};", f"[Errno 27] File too large: '{path}.tmp'")
+
+
+def test_a_full_disk_is_named(standin: Project):
+    standin.edit("stages/stats.py", "    wait(STAGE)\n", "    open('/dev/full', 'wb', 0).write(b'x')\n")
+    assert standin.refuse("python", "-m", "stages", "stats", status=1) == (
+        "error: [Errno 28] No space left on device: '/dev/full'; free space there: "
+        "dvc gc --workspace --all-commits removes old data and models from DVC's cache\n"
+    )
 
 
 def test_ctrl_c_prints_no_traceback(project: Project):

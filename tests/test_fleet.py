@@ -142,7 +142,10 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("printed", "line"),
     [
-        ("fatal: '/x' does not appear to be a git repository\n\nPlease make sure\nit exists.\n", "fatal: '/x' does .*"),
+        (
+            "warning: w\nfatal: no repository\n\nPlease make sure\n\tit exists.\n",
+            "fatal: no repository Please make sure it exists.",
+        ),
         ("Collecting\nERROR: unexpected error - no route\n\nHaving any troubles?\n", "ERROR: unexpected error - .*"),
         ("one\ntwo\n", "two"),
         ("", "there is no output"),

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
+from dvc.config import Config
+from dvc.repo import Repo
 from scipy import stats
 from tabulate import tabulate
 
@@ -46,6 +48,7 @@ def main() -> int:
     parser.add_argument("--of", metavar="TEXT", help="add a column with this text, such as the model's name")
     parser.add_argument("--format", choices=["table", "markdown", "csv"], default="table")
     options = parser.parse_args()
+    Config(Repo.find_dvc_dir())  # what is broken there would be a traceback of `dvc exp show`
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     command += ["--all-commits"] if options.all_commits else []
     shown = subprocess.run(command, stdout=subprocess.PIPE, text=True)

@@ -20,13 +20,16 @@ class ToolError(Exception):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Call `main` and exit with the status that it returns, or report the error that it raises.
 
-    That is an OSError, or an exception that has a `status`, as ToolError and a project's own exceptions have.
+    That is an OSError, an exception that has a `status`, as ToolError and a project's own exceptions have, or one of
+    DVC's, say of a broken .dvc/config.
     """
     try:
         sys.exit(main())
     except Exception as error:
-        if not isinstance(error, OSError) and not hasattr(error, "status"):
+        dvc = sys.modules.get("dvc.exceptions")  # not imported here, because that takes a while
+        by_dvc = dvc is not None and isinstance(error, dvc.DvcException)
+        if not isinstance(error, OSError) and not hasattr(error, "status") and not by_dvc:
             raise
         for line in str(error).splitlines() or [type(error).__name__]:
-            print(f"error: {line}", file=sys.stderr)
-        sys.exit(getattr(error, "status", 1))
+            print(f"error: {'DVC: ' if by_dvc else ''}{line}", file=sys.stderr)
+        sys.exit(getattr(error, "status", 2 if by_dvc else 1))

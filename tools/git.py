@@ -20,9 +20,15 @@ def git_bytes(*arguments: str, root: Path | str = ".", stdin: bytes = b"") -> by
 
 
 def reason(output: str) -> str:
-    """Return the line in the output of Git or DVC that says why it failed: advice may follow that line."""
+    """Return what the output of Git or DVC says of why it failed, as one line.
+
+    That is the first line that names an error; after Git's `fatal: ` also the advice that follows it.
+    """
     lines = output.strip().splitlines() or ["there is no output"]
-    return next((line for line in lines if line.startswith(("ERROR: ", "error: ", "fatal: ", "ssh: "))), lines[-1])
+    starts = [at for at, line in enumerate(lines) if line.startswith(("ERROR: ", "error: ", "fatal: ", "ssh: "))]
+    first = starts[0] if starts else len(lines) - 1
+    end = None if lines[first].startswith("fatal: ") else first + 1
+    return " ".join(" ".join(lines[first:end]).split())
 
 
 def unnoticed(path: str, root: Path | str = ".") -> bool:

@@ -1,5 +1,6 @@
 """How a command reports errors: one line for each on standard error, and an exit status."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -9,7 +10,10 @@ from lenet.errors import PipelineError
 
 def exit_with(error: PipelineError | OSError) -> NoReturn:
     """Print `error` to standard error, `error: ` before each line, and exit with its status (1 for an OSError)."""
-    for line in str(error).splitlines() or [type(error).__name__]:
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += "; free space there: dvc gc --workspace --all-commits removes old data and models from DVC's cache"
+    for line in text.splitlines() or [type(error).__name__]:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(error.status if isinstance(error, PipelineError) else 1)
 

@@ -45,7 +45,13 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
     before, params = hashes(stage.deps), sections(stage.params)
     if "requirements.lock" in stage.deps and (drift := packages.drift(Path("requirements.lock").read_text())):
         warn_or_raise(f"packages differ from requirements.lock: {', '.join(drift)}; make repro installs them")
-    yield params
+    try:
+        yield params
+    except OSError as error:
+        error.filename = (
+            error.filename or seen.written
+        )  # Python names the file if opening fails, but not if writing does
+        raise
     # What download reads is verified by checksums, wherever it comes from.
     unlisted = [] if name in PASSED_TO else reads.undeclared(seen.files, allowed(stage))
     changed = [dep for dep, now in hashes(stage.deps).items() if now != before[dep]]

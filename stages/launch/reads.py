@@ -23,17 +23,20 @@ PROGRAMS = ["npm", "fc-list", "system_profiler", "ldconfig", "ld", "gcc", "cc", 
 
 
 class Seen:
-    """What a process has read and started."""
+    """What a process has read and started, and the file that it opened last for writing."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()  # absolute paths
         self.programs: set[str] = set()
+        self.written: str | None = None
 
     def hook(self, event: str, arguments: tuple[object, ...]) -> None:
         """Take note of an event of sys.addaudithook."""
         path: object = None
         if event == "open" and int(str(arguments[2])) & os.O_ACCMODE != os.O_WRONLY:
             path = arguments[0]
+        elif event == "open":
+            self.written = str(arguments[0])
         elif event == "import" and str(arguments[1] or "").endswith(".so"):
             path = arguments[1]
         elif event == "ctypes.dlopen" and "/" in str(arguments[0]):
