@@ -88,6 +88,15 @@ def test_params_that_make_no_sense_at_the_end(edit, message, standin: Project, e
         standin.edit("params.yaml", "threads: 1", edit)
 
 
+def test_numerics_other_than_those_that_the_stage_was_started_with(standin: Project, enter, monkeypatch):
+    enter(standin)
+    monkeypatch.setattr(numerics, "environment", lambda: {"ATEN_CPU_CAPABILITY": "edited"})
+    monkeypatch.setattr(reads, "watch", reads.Seen)
+    message = r"^stages/launch/numerics\.py changed while the stage ran"
+    with pytest.raises(PipelineError, match=message), guard("stats", PIPELINE["stats"]):
+        pass
+
+
 @pytest.mark.slow
 def test_an_edit_in_a_queued_experiment(standin: Project):
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.epochs=40")

@@ -183,7 +183,7 @@ FAULTS = {
         "lenet/report/page.js",
         "data.classes[probabilities.indexOf(highest)]",
         "data.classes[probabilities.length - 1]",
-        *("report", "test_a_drawing_is_converted_to_the_format_of_mnist"),
+        *("pipeline", "test_the_page_answers_as_the_model_does"),
     ),
     # Tools.
     "compare takes no notice of the data": Fault(
@@ -262,6 +262,8 @@ def test_a_fault_is_noticed(name, tmp_path: Path):
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
     command += ["--basetemp", str(tmp_path / "pytest"), f"tests/test_{module}.py", "-k", test]
     done = subprocess.run(command, cwd=tmp_path / "project", text=True, stdout=subprocess.PIPE, timeout=600)
+    if "skipped" in done.stdout.splitlines()[-1]:
+        pytest.skip("its test is skipped here")
     # Not an error in the code that the fault has broken.
     assert re.search(r"^E +(assert |AssertionError|Failed: DID NOT RAISE)", done.stdout, re.M), done.stdout
     assert done.returncode == 1

@@ -1,5 +1,6 @@
 """The pipeline from end to end, with real DVC, on a fake MNIST."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browser import dump, needs_browser
 from conftest import PARAMS, PIPELINE, ROOT, Project, configured, ran
 from matplotlib.figure import Figure
 
 from lenet import evaluation, figures
+from lenet.data.dataset import CLASSES
 from lenet.evaluation import EvaluateConfig, confidences, wilson
 from lenet.figures import PlotConfig
 from lenet.model import from_bytes, predict
@@ -125,6 +128,20 @@ def test_pictures_and_page_show_what_is_recorded(finished: Project, enter, monke
     )
     interval = wilson(bins["accuracy"] * bins["counts"], bins["counts"])
     assert [bins["low"].tolist(), bins["high"].tolist()] == [pytest.approx(end.tolist()) for end in interval]
+
+
+@needs_browser
+def test_the_page_answers_as_the_model_does(finished: Project, tmp_path: Path):
+    """To the first test image of each class, which it offers beside the pad."""
+    ask = "samples.map(pixels => { setDrawing([], pixels); return $('prediction').textContent; })"
+    probe = f"<script>document.body.replaceChildren(JSON.stringify({ask}))</script></body>"
+    page = (finished.root / "report.html").read_text().replace("</body>", probe)
+    (tmp_path / "page.html").write_text(page)
+    body = re.search(r"<body>(.*)</body>", dump(tmp_path / "page.html", tmp_path / "profile"), re.S)[1]
+    table = pd.read_csv(finished.root / "models/predictions.csv").drop_duplicates("actual").sort_values("actual")
+    assert json.loads(html.unescape(body)) == [
+        f"{CLASSES[row.predicted]}, {row.confidence:.0%}" for row in table.itertuples()
+    ]
 
 
 def test_metrics_are_numbers(finished: Project):
