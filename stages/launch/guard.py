@@ -47,10 +47,8 @@ def guard(name: str, stage: Stage) -> Iterator[dict[str, Any]]:
         warn_or_raise(f"packages differ from requirements.lock: {', '.join(drift)}; make repro installs them")
     try:
         yield params
-    except OSError as error:
-        error.filename = (
-            error.filename or seen.written
-        )  # Python names the file if opening fails, but not if writing does
+    except OSError as error:  # Python names the file if opening it fails, but not if writing to it does
+        error.filename = error.filename or seen.written
         raise
     # What download reads is verified by checksums, wherever it comes from.
     unlisted = [] if name in PASSED_TO else reads.undeclared(seen.files, allowed(stage))
