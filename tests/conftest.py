@@ -74,6 +74,7 @@ class Project:
             "http_proxy": "http://127.0.0.1:9",
             "https_proxy": "http://127.0.0.1:9",
             "npm_config_registry": "http://127.0.0.1:9",
+            "npm_config_fetch_retry_mintimeout": "10",  # milliseconds
         }
 
     def try_run(self, *command: str, **env: str) -> subprocess.CompletedProcess:

@@ -147,6 +147,7 @@ def test_its_record_is_proven_and_a_forged_metric_named(foreign: Project):
     assert done.stdout.endswith("not with the record\n  fit: model/scores.json\n")
 
 
+@pytest.mark.slow
 def test_its_experiments_are_compared(foreign: Project):
     for rate in (0.5, 0.7):
         for seed in (2, 3):

@@ -38,7 +38,10 @@ def while_running(moment: str, project: Project, *command: str, edit: Callable[[
 
 
 # The first before the stage itself runs.
-@pytest.mark.parametrize(("moment", "paths"), [("train is imported", ["lenet/augment.py"]), ("train", READ)])
+@pytest.mark.parametrize(
+    ("moment", "paths"),
+    [pytest.param("train is imported", ["lenet/augment.py"], marks=pytest.mark.slow), ("train", READ)],
+)
 def test_an_edit_in_the_work_tree(moment, paths, standin: Project):
     standin.edit("params.yaml", "epochs: ", "epochs: 1")  # something to train
     before = {path: (standin.root / path).read_bytes() for path in [*paths, "dvc.lock"]}

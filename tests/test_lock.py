@@ -125,7 +125,9 @@ def test_the_status_says_whether_it_is_in_sync(standin: Project, enter, tool):
     assert (status, printed.count("\n")) == (1, 1)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=[] if stage in ("stats", "evaluate") else pytest.mark.slow) for stage in STAGES]
+)
 def test_every_edited_hash_is_noticed(stage, project: Project):
     lock = (project.root / "dvc.lock").read_text()
     start = lock.index(f"\n  {stage}:")

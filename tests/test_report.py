@@ -363,7 +363,9 @@ BAD_LABELS = """(selector => [...document.querySelectorAll(selector)]
 
 
 @needs_browser
-@pytest.mark.parametrize("classes", [dataset.CLASSES, GARMENTS], ids=["the data set's", "long"])
+@pytest.mark.parametrize(
+    "classes", [pytest.param(dataset.CLASSES, marks=pytest.mark.slow), GARMENTS], ids=["own", "long"]
+)
 def test_labels_fit_screens_of_all_widths(classes, made, browser, tmp_path, monkeypatch):
     monkeypatch.setattr("lenet.report.page.CLASSES", classes)
     (tmp_path / "page.html").write_text(made.make(metrics=metrics(val={"accuracy": 0.9, "loss": 0.1})))

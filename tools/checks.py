@@ -21,6 +21,7 @@ from tools import record, resolved
 from tools.errors import ToolError
 from tools.git import git
 from tools.record import Record
+from tools.resolved import Project
 
 # The tolerance for rounding between different numerics: relative, or absolute for numbers below 1.
 ROUNDING = 1e-5
@@ -34,15 +35,14 @@ DATA, PAGE = mnist.FOLDER, "report.html"
 WITNESSES = Path("docs/reproducibility.md")
 
 
-def of_lock(root: Path) -> list[str]:
+def of_lock(root: Path, project: Project) -> list[str]:
     """Return a line for each stage whose command is not `python -m stages NAME`, run in the project's folder.
 
     And one for each stage's module, each file in metrics/ and each metric or plot that no stage accounts for.
     """
     pipe, content = pipeline.read(root), pipeline.load(root / "dvc.yaml")
-    with resolved.project(root) as project:
-        odd = [name for name, stage in project.stages.items() if stage.cmd != f"python -m stages {name}"]
-        elsewhere = [name for name, folder in project.wdirs.items() if folder != "."]
+    odd = [name for name, stage in project.stages.items() if stage.cmd != f"python -m stages {name}"]
+    elsewhere = [name for name, folder in project.wdirs.items() if folder != "."]
     modules = [path.stem for path in sorted((root / "stages").glob("[!_]*.py"))]
     found = [f"{name}: stages/{name}.py exists, but dvc.yaml has no such stage" for name in modules if name not in pipe]
     written = {path for stage in pipe.values() for path in stage.outputs}

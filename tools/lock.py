@@ -45,7 +45,7 @@ def problems(root: Path) -> list[str]:
             for file in files
             if unnoticed(file, root)
         ]
-        return found + (checks.of_lock(root) if checks else [])
+        return found + (checks.of_lock(root, project) if checks else [])
 
 
 def _disagreements(stage: Stage, entry: Entry, made: dict[str, tuple[str, str]]) -> list[str]:
