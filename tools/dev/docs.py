@@ -210,7 +210,9 @@ def smoothing() -> str:
 
 def reading() -> str:
     """Return a sentence about the pictures of one digit in docs/pictures.csv."""
-    table = pd.read_csv("docs/pictures.csv").query("right > 0 and kind != 'validation images'")  # others have no digit
+    table = ours("docs/pictures.csv").query("right > 0 and kind != 'validation images'")  # others have no digit
+    if table.empty:
+        return f"(How well has not been measured for {OF}.)"
     n, right, wrong = table[["n", "right", "wrong"]].sum()
     doubtful = table["wrong_doubtful"].sum()
     return (
@@ -222,13 +224,18 @@ def reading() -> str:
 def pictures() -> str:
     """Return the table of drawn pictures, from docs/pictures.csv."""
     headers = ["what the picture shows", "n", "right", "of these in doubt", "wrong", "of these in doubt", "message"]
-    return table([[*map(str, row)] for row in pd.read_csv("docs/pictures.csv").to_numpy()], headers)
+    return table([[*map(str, row)] for row in ours("docs/pictures.csv").to_numpy()], headers)
 
 
 def no_digit() -> str:
     """Return the table of measures that might tell what is no digit, from docs/no-digit.csv."""
-    measured = pd.read_csv("docs/no-digit.csv")
+    measured = ours("docs/no-digit.csv")
     return table([[name, *(f"{share:.0%}" for share in shares)] for name, *shares in measured.to_numpy()], [*measured])
+
+
+def ours(path: str) -> pd.DataFrame:
+    """Return those rows of a table that are of this model and data set, without the column that says so."""
+    return pd.read_csv(path).query("of == @OF").drop(columns="of")
 
 
 def host() -> str:

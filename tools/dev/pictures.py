@@ -23,11 +23,11 @@ from skimage.morphology import skeletonize
 from torch import Tensor, nn
 
 from lenet.data import folds
-from lenet.data.dataset import CLASSES
+from lenet.data.dataset import CLASSES, TITLE
 from lenet.doubt import doubt
 from lenet.errors import PipelineError
 from lenet.ink import like_mnist
-from lenet.model import LeNet5, from_bytes, predict
+from lenet.model import NAME, LeNet5, from_bytes, predict
 from stages.artifacts import mnist
 from stages.launch.pipeline import load
 from tools.errors import run
@@ -545,14 +545,16 @@ def main() -> None:
         print(*rows[-1].values(), flush=True)
         if kind in NO_DIGITS:
             unlike[kind] = torch.cat(seen)
-    pd.DataFrame(rows).to_csv(options.pictures, index=False, lineterminator="\n")
+    pd.DataFrame(rows).assign(of=f"{NAME} on {TITLE}").to_csv(options.pictures, index=False, lineterminator="\n")
     # One half of the validation images for what is fitted, the other for the false alarms.
     noticed = []
     for name, measure in measures(model, val[::2], torch.from_numpy(labels[::2])).items():
         limit = measure(val[1::2]).quantile(0.99)
         shares = {kind: (measure(pixels) > limit).double().mean().item() for kind, pixels in unlike.items()}
         noticed.append({"measure": name} | shares)
-    pd.DataFrame(noticed).to_csv(options.no_digit, index=False, lineterminator="\n", float_format="%.3f")
+    pd.DataFrame(noticed).assign(of=f"{NAME} on {TITLE}").to_csv(
+        options.no_digit, index=False, lineterminator="\n", float_format="%.3f"
+    )
 
 
 if __name__ == "__main__":
