@@ -70,7 +70,7 @@ def test_another_data_set(project: Project, tmp_path: Path):
     (project.root / "data/mnist").rename(tmp_path / "elsewhere")
     assert project.repro() == STAGES
     page = (project.root / "report.html").read_text()
-    assert "Draw a sign" in page
+    assert "draw a sign" in page
     assert all(name.replace("'", "\\u0027") in page or name in page for name in classes)
     images, labels = fakes.digits(20, seed=2, classes=5)
     for index, image in enumerate(images):

@@ -161,12 +161,6 @@ FAULTS = {
         'predicted["actual"] != predicted["predicted"]',
         *("pipeline", "test_pictures_and_page_show_what_is_recorded"),
     ),
-    "the page's calibration is that of the errors": Fault(
-        "stages/report.py",
-        'predicted["actual"] == predicted["predicted"]',
-        'predicted["actual"] != predicted["predicted"]',
-        *("pipeline", "test_pictures_and_page_show_what_is_recorded"),
-    ),
     "the calibration interval is drawn around the confidence": Fault(
         "lenet/figures.py",
         "wilson(accuracy * counts",
