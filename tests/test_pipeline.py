@@ -137,7 +137,7 @@ def test_the_page_answers_as_the_model_does(finished: Project, tmp_path: Path):
     probe = f"<script>document.body.replaceChildren(JSON.stringify({ask}))</script></body>"
     page = (finished.root / "report.html").read_text().replace("</body>", probe)
     (tmp_path / "page.html").write_text(page)
-    body = re.search(r"<body>(.*)</body>", dump(tmp_path / "page.html", tmp_path / "profile"), re.S)[1]
+    body = re.search(r"<body[^>]*>(.*)</body>", dump(tmp_path / "page.html", tmp_path / "profile"), re.S)[1]
     table = pd.read_csv(finished.root / "models/predictions.csv").drop_duplicates("actual").sort_values("actual")
     named = [re.search("|".join(CLASSES), answer)[0] for answer in json.loads(html.unescape(body))]
     assert named == [CLASSES[label] for label in table["predicted"]]

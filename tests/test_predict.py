@@ -228,7 +228,7 @@ def test_as_a_user_sees_it(tmp_path, monkeypatch, tool):
     names = ["picture.png", "blank.png", "cut.jpg", "empty.png", "nowhere.png", "models"]
     status, printed, errors = tool("predict", "--save", "seen", *names)
     assert status == 2
-    assert re.fullmatch(r"picture\.png: not sure: .* or .*\? (\w+ \(\d+\.\d %\)(, )?)+\n", printed)
+    assert re.fullmatch(r"picture\.png: not sure: .* or .*\? (.+ \(\d+\.\d %\)(, )?)+\n", printed)
     assert errors.splitlines() == [
         "model: models/lenet5.safetensors",
         "error: blank.png shows no ink (dark on light paper or light on dark paper)",
