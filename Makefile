@@ -32,7 +32,7 @@ repro: .venv/runtime ## run the stages that are out of date, and compare the met
 	$(VENV)/dvc metrics diff --all --targets metrics/evaluate.json
 
 test: .venv/dev ## run the tests, except those marked as slow (pytest -m slow)
-	$(VENV)/python -m pytest -n 2 -m "not slow and not recorded"
+	$(VENV)/python -m pytest -n 2 --dist worksteal -m "not slow and not recorded"
 
 verify: .venv/runtime ## re-run the last commit from scratch and check that it reproduces the committed results
 	$(VENV)/python -m tools.verify

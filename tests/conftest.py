@@ -13,6 +13,7 @@ from typing import Any
 
 import fakes
 import pytest
+from filelock import FileLock
 
 from lenet.config import Config
 from stages.launch import pipeline
@@ -30,6 +31,9 @@ TRACKED = [
     *("lenet", "stages", "tools", "params.yaml", "dvc.yaml", "requirements.lock"),
     *(".dvc/config", ".dvc/plots", ".dvc/plots.html", ".dvcignore", ".gitignore"),
 ]
+
+
+SEED = "PYTEST_DVC_CACHE"  # names a finished pipeline's cache
 
 
 def configured(kind: type[Config], section: str, **changes: object) -> Any:
@@ -147,7 +151,10 @@ def ran(output: str) -> list[str]:
 
 
 def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
-    """Return a project in `folder`, changed by `adapt`, whose pipeline has run, with everything committed."""
+    """Return a project in `folder`, changed by `adapt`, whose pipeline has run, with everything committed.
+
+    What the cache that the variable SEED names has of the run is not run again.
+    """
     root = folder / "project"
     for name in TRACKED:
         source = ROOT / name
@@ -157,11 +164,14 @@ def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
         else:
             shutil.copy(source, root / name)
     adapt(root)
+    if cache := os.environ.get(SEED):
+        shutil.copytree(cache, root / ".dvc/cache")
     project = Project(root, folder / "mirror")
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("git", "config", "user.name", "Test")
     project.run("git", "config", "user.email", "test@example.com")
-    assert project.repro() == STAGES
+    ran = project.repro()
+    assert ran == STAGES or cache
     project.commit("The pipeline and its results")
     return project
 
@@ -169,13 +179,27 @@ def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
 def copy(project: Project, folder: Path) -> Project:
     """Return a copy of `project`, cache included, to be changed."""
     shutil.copytree(project.root, folder / "project", symlinks=True)
-    return Project(folder / "project", project.root.parent / "mirror")
+    return Project(folder / "project", Path(project.env["MNIST_MIRROR"]))
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The real pipeline after a run on a fake MNIST; not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one of pytest's workers begin with the tests of the finished pipeline, while another runs those without."""
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", []))
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Project]) -> Project:
+    """Return a copy of what `make` builds in a folder called `name`, once for all of pytest's workers."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            make(folder)
+            (folder / "done").touch()
+    return copy(Project(folder / "project", folder / "mirror"), factory.mktemp(f"{name}-copy"))
+
+
+def real(folder: Path) -> Project:
+    """Return the real pipeline after a run on a fake MNIST."""
     content = fakes.files(train=200, test=100)
     fakes.write_mirror(folder / "mirror", content)
 
@@ -190,21 +214,32 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return build(folder, adapt)
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The real pipeline after a run on a fake MNIST; not to be changed."""
+    return once(tmp_path_factory, "finished", real)
+
+
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished project, to be changed."""
     return copy(finished, tmp_path)
 
 
-@pytest.fixture(scope="session")
-def finished_standin(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The pipeline after a run in which tests/standin.py stood in for each stage; not to be changed."""
+def stood_in(folder: Path) -> Project:
+    """Return the pipeline after a run in which tests/standin.py stood in for each stage."""
 
     def adapt(root: Path) -> None:
         for stage in STAGES:
             shutil.copy(ROOT / "tests/standin.py", root / f"stages/{stage}.py")
 
-    return build(tmp_path_factory.mktemp("standin"), adapt)
+    return build(folder, adapt)
+
+
+@pytest.fixture(scope="session")
+def finished_standin(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The stand-in's finished pipeline; not to be changed."""
+    return once(tmp_path_factory, "standin", stood_in)
 
 
 @pytest.fixture

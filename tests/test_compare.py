@@ -158,6 +158,7 @@ def experiment(project: Project, seed: int, *targets: str) -> None:
     project.run("dvc", "exp", "run", "--temp", "-S", f"train.seed={seed}", *targets)
 
 
+@pytest.mark.slow
 def test_full_and_partial_runs_of_equal_code_are_averaged(standin: Project, runs):
     standin.edit("lenet/figures.py", "import", "# not behind the metric\nimport")
     experiment(standin, 1, "evaluate")

@@ -135,6 +135,7 @@ def test_a_clean_clone_is_in_sync(foreign: Project):
     assert foreign.clone("clone").run("python", "-m", "tools.lock") == "dvc.lock is in sync\n"
 
 
+@pytest.mark.slow
 def test_its_record_is_proven_and_a_forged_metric_named(foreign: Project):
     assert foreign.run("python", "-m", "tools.verify").endswith("(identical to the bit)\n")
     scores = foreign.root / "model/scores.json"

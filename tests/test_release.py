@@ -53,6 +53,7 @@ def test_a_stale_release_is_no_false_record(released: Project):
     assert (done.returncode, done.stdout) == (4, f"dvc.lock is in sync\n{stale}")
 
 
+@pytest.mark.slow
 def test_only_a_commit_is_released(released: Project):
     released.edit("params.yaml", "folds: 5", "folds: 4")
     assert "error: release/ names the commit that its model comes from: commit or stash params.yaml" in released.refuse(
