@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import Project, copy, ran, wait_for
+from conftest import ROOT, Project, copy, ran, wait_for
 from distributed import Reschedule, Scheduler
 
 import tools.fleet.sweep
@@ -196,15 +196,19 @@ def test_a_suspended_machine_does_not_lose_its_own_worker(tmp_path: Path, monkey
 
 def test_hosts_that_come_go_or_differ_are_named(capsys: pytest.CaptureFixture[str]):
     sweep = Sweep([JOB])
+    told: list[list[str]] = []
 
     def look(**numerics: str) -> list[str]:
         workers = {
-            host: {"name": f"{host}:1", "nthreads": 2, "resources": marks.resources(2, {"cpu": fingerprint})}
+            f"tcp://{host}": {"name": f"{host}:1", "nthreads": 2, "resources": marks.resources(2, {"cpu": fingerprint})}
             for host, fingerprint in numerics.items()
         }
-        sweep.update_hosts(
-            SimpleNamespace(scheduler=SimpleNamespace(identity=None), sync=lambda *_, **__: {"workers": workers})
+        client = SimpleNamespace(
+            scheduler=SimpleNamespace(identity=None),
+            sync=lambda *_, **__: {"workers": workers},
+            run=lambda function, line, workers, **_: told.append([*workers, line.partition(",")[0]]),
         )
+        sweep.update_hosts(client)
         return [line.partition(",")[0].partition(";")[0] for line in capsys.readouterr().out.splitlines()]
 
     waiting = "waiting for a suitable host: start one with python -m tools.fleet worker"
@@ -212,6 +216,7 @@ def test_hosts_that_come_go_or_differ_are_named(capsys: pytest.CaptureFixture[st
     assert look(h1="theirs", h2="ours") == ["h2: 2 cores"]
     assert look(h2="ours") == []
     assert look() == ["lost h2", waiting]
+    assert told == [["tcp://h1", "no experiments for this host: different numerics"]]
 
 
 def test_hosts_are_watched_while_the_git_remote_is_away(
@@ -333,7 +338,30 @@ def test_what_objects_to_a_host_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(marks, "_hashes", lambda: (code, "other"))
     assert "different packages in requirements.lock" in marks.objection(offered, marks.mark("cpu", ""))
     monkeypatch.setattr(marks, "_hashes", lambda: ("other", lock))
-    assert "different code in tools/fleet" in marks.objection(offered, marks.mark("cpu", ""))
+    assert "different code in tools" in marks.objection(offered, marks.mark("cpu", ""))
+
+
+def test_the_mark_covers_what_a_host_runs_from_its_own_clone():
+    code = "import sys, tools.fleet.__main__, tools.fleet.sweep\n"
+    code += "print(*{module.__file__ for name, module in sys.modules.items() if name.startswith(('tools', 'stages'))})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    imported = {Path(path).relative_to(ROOT) for path in done.stdout.split() if path.startswith(str(ROOT))}
+    assert Path("tools/git.py") in imported
+    covered = {path.relative_to(ROOT) for pattern in marks.CODE for path in ROOT.glob(pattern)}
+    assert {path for path in imported - covered if (ROOT / path).read_text()} == set()
+
+
+def test_a_host_whose_packages_have_changed_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "requirements.lock").write_text("pytest==0.1 \\\n")
+    run = work._Run(JOB, tmp_path, tmp_path, "ours", print)
+    monkeypatch.setattr(work._Run, "_patiently", lambda *_: "")
+    monkeypatch.setattr(work._Run, "_check_out", lambda _: None)
+    monkeypatch.setattr(work, "git", lambda *_, **__: "")
+    monkeypatch.setattr(work._Run, "_try", lambda *_: (2, "it failed"))
+    with pytest.raises(work.HostError, match=r"packages differ from requirements.lock: pytest \S+ instead of 0.1;"):
+        run.result()
+    (tmp_path / "requirements.lock").write_text("")
+    assert run.result() == ("", "it failed")  # its own fault
 
 
 @pytest.mark.slow
@@ -400,6 +428,21 @@ def test_a_module_that_git_does_not_track_is_named(standin: Project):
     done = standin.try_run("python", "-m", "tools.fleet", "run")
     line = "error: lenet/blur.py is a dep in dvc.yaml, but Git does not track it: git add it, and queue again\n"
     assert (done.returncode, done.stdout) == (2, line)
+
+
+def test_an_experiment_for_other_packages_is_named(standin: Project):
+    queue(standin, 1)
+    standin.edit("requirements.lock", "#", "# newer")
+    line = "error: seed1 was queued with another requirements.lock than the one here: queue it again\n"
+    assert standin.refuse("python", "-m", "tools.fleet", "run") == line
+
+
+def test_refs_that_are_gone_keep_no_others(standin: Project, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(standin.root)
+    sweep = Sweep([replace(JOB, shared=False)])
+    standin.run("git", "update-ref", "refs/fleet/there", "HEAD")
+    sweep.remove_refs(["refs/fleet/gone", "refs/fleet/there"])
+    assert standin.run("git", "for-each-ref", "refs/fleet") == ""
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """Marks: what a host and the submitter must have in common for an experiment to run there.
 
-The mark of a host and a device is `CODE LOCK DEVICE NUMERICS`: the hashes of the code in tools/fleet and of
-requirements.lock, and the fingerprint of the device's numerics. A worker offers every prefix of its marks as a Dask
-resource, and an experiment requires one of them: a complete mark or, if any numerics will do, a mark without its last
-part. So Dask's scheduler itself keeps experiments away from unsuitable hosts.
+The mark of a host and a device is `CODE LOCK DEVICE NUMERICS`: the hashes of tools/fleet with the code that it imports
+and of requirements.lock, and the fingerprint of the device's numerics. A worker offers every prefix of its marks as a
+Dask resource, and an experiment requires one of them: a complete mark or, if any numerics will do, a mark without its
+last part. So Dask's scheduler itself keeps experiments away from unsuitable hosts.
 """
 
 import hashlib
@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+# What a host runs from its own clone. It runs stages from the experiment's commit.
+CODE = ("tools/fleet/*.py", "tools/errors.py", "tools/git.py", "stages/launch/*.py", "lenet/errors.py")
 # Why a host does not offer a prefix of 1, 2, 3 or 4 parts.
 OBJECTIONS = (
-    "different code in tools/fleet: run git pull there and restart the worker",
+    "different code in tools or stages/launch: run git pull there and restart the worker",
     "different packages in requirements.lock: run git pull and make fleet there and restart the worker",
     "no GPU",
     "different numerics, so the last bits differ: --any-numerics includes it",
@@ -27,7 +29,8 @@ def mark(device: str, numerics: str) -> str:
 
 @cache  # an update while this process runs does not change the code that it has loaded
 def _hashes() -> tuple[str, str]:
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    root = Path(__file__).parents[2]
+    code = b"".join(path.read_bytes() for pattern in CODE for path in sorted(root.glob(pattern)))
     first, second = (
         hashlib.sha256(content).hexdigest()[:8] for content in (code, Path("requirements.lock").read_bytes())
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -70,6 +70,9 @@ def read(commit: str, baseline: str) -> Experiment:
             raise ToolError(f"{path} is a dep in dvc.yaml, but Git does not track it: git add it, and queue again")
     code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
     params = _params(tree)
+    title = label(params, _params(_tree(baseline)))
+    if _blob(tree["requirements.lock"]) != Path("requirements.lock").read_bytes():
+        raise ToolError(f"{title} was queued with another requirements.lock than the one here: queue it again")
     # DVC's record of the options of `dvc exp run`. It is safe to unpickle: it comes from this repository's own queue.
     asked = pickle.loads(_blob(tree[".dvc/tmp/repro.dat"]))["kwargs"]  # noqa: S301
     switches = sorted(f"--{name.replace('_', '-')}" for name, value in asked.items() if value is True)
@@ -81,7 +84,7 @@ def read(commit: str, baseline: str) -> Experiment:
         commit=commit,
         baseline=baseline,
         words=tuple(words),
-        label=label(params, _params(_tree(baseline))),
+        label=title,
         content=hashlib.sha256(known.encode()).hexdigest()[:10],
         device=str(device),
         threads=threads if isinstance(threads, int) and threads > 0 else 1,  # else the stage says what is wrong

@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +172,9 @@ class Sweep:
     def remove_refs(self, refs: list[str]) -> None:
         """Remove commits that no host needs any longer; if this fails, it does no harm."""
         if refs:
-            command = ["git", "push", "--quiet", "--no-verify", "--delete", self.remote, *refs]
-            subprocess.run(command, capture_output=True)
+            with suppress(ToolError):
+                there = set(git("ls-remote", self.remote, "refs/fleet/*").split()).intersection(refs)
+                git("push", "--quiet", "--no-verify", "--delete", self.remote, *sorted(there))
 
     def remember(self) -> None:
         """Write down what this sweep has done, in case it is killed."""
@@ -240,16 +240,21 @@ class Sweep:
         return None
 
     def update_hosts(self, client: Client) -> None:
-        """Print which hosts have joined or left."""
+        """Print which hosts have joined or left, and tell a host why it gets no experiment."""
         scheduler: Any = client.scheduler
         try:  # not client.scheduler_info(), whose answer a periodic update without workers may replace
-            workers = client.sync(scheduler.identity, n_workers=-1)["workers"].values()
+            workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
         except OSError:
             raise ToolError(GONE, status=1) from None
-        before, self.workers = self.workers, {str(worker["name"]): worker for worker in workers}
+        before, self.workers = self.workers, {str(worker["name"]): worker for worker in workers.values()}
+        addresses = {str(worker["name"]): address for address, worker in workers.items()}
         for name in [name for name in self.workers if name not in before and self.shared]:
             worker = self.workers[name]
-            tqdm.write(f"{name.split(':')[0]}: {self.objection(worker) or marks.describe(worker['resources'])}")
+            objection = self.objection(worker)
+            tqdm.write(f"{name.split(':')[0]}: {objection or marks.describe(worker['resources'])}")
+            if objection:
+                told = f"no experiments for this host: {objection}"
+                client.run(print, told, workers=[addresses[name]], on_error="ignore")
         for name in [name for name in before if name not in self.workers and not self.objection(before[name])]:
             tqdm.write(f"lost {name.split(':')[0]}; its experiments will run elsewhere")
         cores = [worker["nthreads"] for worker in self.workers.values() if not self.objection(worker)]

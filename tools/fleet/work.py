@@ -17,6 +17,7 @@ import psutil
 from distributed import Reschedule, get_worker
 from dvc.config import Config
 
+from stages.launch import packages
 from tools.errors import ToolError
 from tools.fleet import marks
 from tools.fleet.queue import Experiment, find, results
@@ -178,6 +179,7 @@ class _Run:
         git("update-ref", "-d", ref, root=self.clone)
         status, log = self._try(*DVC, "exp", "run", "--name", name, *experiment.words)
         if status:
+            self._check_packages()
             return "", log
         # The data is pushed first, so that the data of a ref is always there.
         if self.job.shared:
@@ -219,6 +221,11 @@ class _Run:
                 self.say(f"waits for {why}")
                 told = True
             STOPPING.wait(PAUSE)
+
+    def _check_packages(self) -> None:
+        """Raise HostError if this host's packages are not those of the experiment, which then can't run here."""
+        if self.job.shared and (found := packages.drift((self.clone / "requirements.lock").read_text())):
+            raise HostError(f"packages differ from requirements.lock: {', '.join(found)}; make fleet installs them")
 
     def _check_space(self, output: str = "") -> None:
         """Raise HostError if the disk is full, or if the `output` of a command says so."""
