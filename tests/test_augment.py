@@ -86,7 +86,10 @@ def test_a_map_rotates_scales_and_shears_by_amounts_of_their_own():
     upper = rotations.mT @ warps[:, :, :2]
     scale, shear = upper[:, 0, 0], upper[:, 0, 1] / upper[:, 0, 0]
     torch.testing.assert_close(upper[:, 1, 1], scale)
-    for amount, largest in ((angle.rad2deg(), 45), (scale - 1, 0.1), (shear, 0.3)):
-        assert 0.98 * largest < amount.abs().max() <= 1.001 * largest
-    correlations = torch.corrcoef(torch.stack([angle, scale, shear, *warps[:, :, 2].unbind(1)]))
+    shifts = warps[:, :, 2].unbind(1)
+    amounts = [(angle.rad2deg(), 45), (scale - 1, 0.1), (shear, 0.3), *((shift, 2 * 2 / 28) for shift in shifts)]
+    for amount, largest in amounts:
+        assert -1.001 * largest <= amount.min() < -0.98 * largest
+        assert 0.98 * largest < amount.max() <= 1.001 * largest
+    correlations = torch.corrcoef(torch.stack([angle, scale, shear, *shifts]))
     assert (correlations - torch.eye(5)).abs().max() < 0.1

@@ -154,6 +154,14 @@ def runs(standin: Project, enter, tool):
     return runs
 
 
+def test_a_run_without_a_seed_repeats_no_other():
+    runs = pd.DataFrame({"train.seed": [1, None], "split.fold": [0, 0]}, index=["one", "other"])
+    assert list(compare.repetitions(runs, compare.DEFAULT)) == [
+        ("train.seed", "", ["one"]),
+        ("train.seed", "", ["other"]),
+    ]
+
+
 def experiment(project: Project, seed: int, *targets: str) -> None:
     project.run("dvc", "exp", "run", "--temp", "-S", f"train.seed={seed}", *targets)
 

@@ -16,6 +16,7 @@ def settings_restored():
 
 
 def test_what_is_not_deterministic_is_refused(settings_restored):
+    torch.set_num_threads(3)
     assert prepare(configured(ComputeConfig, "compute", device="cpu", threads=3)) == torch.device("cpu")
     assert torch.get_num_threads() == 1  # each of ours computes alone
     assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"

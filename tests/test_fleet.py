@@ -1,6 +1,7 @@
 """DVC's queue on Dask, on this machine alone: what is asked for runs once, failures are named, nothing is lost."""
 
 import asyncio
+import pickle
 import re
 import signal
 import socket
@@ -19,7 +20,7 @@ from distributed import Reschedule, Scheduler
 import tools.fleet.sweep
 from tools.errors import ToolError
 from tools.fleet import cluster, marks, numerics, work
-from tools.fleet.queue import Experiment, find, label, queued
+from tools.fleet.queue import Experiment, find, label, queued, read
 from tools.fleet.queue import results as refs_of
 from tools.fleet.sweep import Sweep
 from tools.git import reason
@@ -137,6 +138,28 @@ def test_the_content_names_an_experiment(standin: Project, monkeypatch: pytest.M
     assert len({experiment.content for experiment in (one, two, code, targets, switch)}) == 5
     assert [experiment.label for experiment in (one, two, code)] == ["seed1", "seed2", "seed1"]
     assert switch.words == ("--force",)
+
+
+def test_what_an_experiment_is_known_by(monkeypatch: pytest.MonkeyPatch):
+    lock = Path("requirements.lock").read_text()
+
+    def content(code: str = "code", params: str = "{seed: 1}", **asked: object) -> str:
+        pipeline = "stages: {train: {cmd: train, deps: [lenet/a.py], params: [train], outs: [model]}}"
+        kwargs = pickle.dumps({"kwargs": {"targets": ["train"], "force": False} | asked}).decode("latin1")
+        files = {"dvc.yaml": pipeline, "params.yaml": params, "requirements.lock": lock, ".dvc/tmp/repro.dat": kwargs}
+        files |= {"lenet/a.py": code, "README.md": f"no dep {len(made)}"}
+        monkeypatch.setattr("tools.fleet.queue._tree", lambda _: files)
+        monkeypatch.setattr("tools.fleet.queue._blob", lambda text: text.encode("latin1"))
+        made.append(read("commit", "baseline").content)
+        return made[-1]
+
+    made: list[str] = []
+    assert content() == content()
+    content(code="other code")
+    content(params="{seed: 2}")
+    content(targets=["other"])
+    content(force=True)
+    assert len(set(made)) == 5
 
 
 @pytest.mark.parametrize(

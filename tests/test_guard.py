@@ -101,6 +101,18 @@ def test_numerics_other_than_those_that_the_stage_was_started_with(standin: Proj
         pass
 
 
+def test_a_file_that_no_dep_names(standin: Project, enter, monkeypatch):
+    enter(standin)
+    for name, value in numerics.environment().items():
+        monkeypatch.setenv(name, value)
+    seen = reads.Seen()
+    seen.files = {str(standin.root / path) for path in ("metrics/train.json", "metrics/stats.json")}
+    monkeypatch.setattr(reads, "watch", lambda: seen)
+    message = r"the stage stats reads files that its deps in dvc\.yaml do not list: \S+metrics/train\.json$"
+    with pytest.raises(PipelineError, match=message), guard("stats", PIPELINE["stats"]):
+        pass
+
+
 @pytest.mark.slow
 def test_an_edit_in_a_queued_experiment(standin: Project):
     standin.run("dvc", "exp", "run", "--queue", "-S", "train.epochs=40")

@@ -51,6 +51,16 @@ def test_the_listed_variables_reach_a_stage_and_no_others(standin: Project):
         assert computing.items() <= found.items()
 
 
+@pytest.mark.parametrize(("flags", "avx2"), [("sse4_1 avx2 avx512f", True), ("sse4_1", False)])
+def test_processors_with_and_without_avx512_agree(flags, avx2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags} \n")
+    monkeypatch.setattr(numerics, "Path", lambda _: tmp_path / "cpuinfo")
+    found = numerics.environment()
+    assert (found.get("ATEN_CPU_CAPABILITY"), found.get("ONEDNN_MAX_CPU_ISA")) == (
+        ("avx2", "AVX2") if avx2 else (None, None)
+    )
+
+
 @pytest.mark.slow
 def test_only_listed_variables_reach_a_queued_experiment(standin: Project):
     (standin.root / "stages/stats.py").write_text(PRINT + "    open('metrics/stats.json', 'w').write('{}')\n")

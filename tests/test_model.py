@@ -8,7 +8,7 @@ from torch import nn
 
 from lenet.errors import PipelineError
 from lenet.layers import layers
-from lenet.model import LeNet5, from_bytes, to_bytes
+from lenet.model import LeNet5, from_bytes, predict, to_bytes
 
 LEAVING = "this test is about LeNet-5 alone: delete it when you leave LeNet-5"
 
@@ -80,6 +80,14 @@ def test_divided_logits(model, images):
     expected = model(images) / 0.7
     model.divide_logits(0.7)
     torch.testing.assert_close(model(images), expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predictions_are_made_in_eval_mode(training, model, images):
+    expected = model.eval()(images)
+    model.F6_relu = nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+    assert torch.equal(predict(model.train(training), images), expected)
+    assert model.training == training
 
 
 def test_weights_round_trip(model, images):

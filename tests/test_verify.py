@@ -15,7 +15,7 @@ from conftest import LR, STAGES, Project
 from PIL import Image
 
 from stages.launch import pipeline
-from tools import record, verify
+from tools import checks, record, verify
 from tools.errors import run
 
 
@@ -336,6 +336,61 @@ def test_a_forged_record_is_false_as_a_user_sees_it(project: Project):
     assert done.returncode == 1, done.stdout
     assert named in done.stdout
     assert "Traceback" not in done.stdout
+
+
+SAME = ({"a": {"a.csv": "1"}, "b": {"b.json": "2"}}, {"b": {"cmd": "run"}})
+OTHER_BYTES = ({"a": {"a.csv": "1"}, "b": {"b.json": "3"}}, {"b": {"cmd": "run"}})
+OTHER_LOCK = ({"a": {"a.csv": "1"}, "b": {"b.json": "2"}}, {"b": {"cmd": "walk"}})
+
+
+@pytest.mark.parametrize(
+    ("ran", "found", "verdict"),
+    [
+        ("ab", [SAME], ""),
+        ("a", [SAME], "these stages did not run\n  b"),
+        ("ab", [OTHER_LOCK], "every output was reproduced, but not dvc.lock\n  dvc.lock"),
+        ("ab", [OTHER_BYTES, SAME], "the code is not deterministic: .*\n  b: b.json"),
+        ("ab", [OTHER_BYTES, OTHER_BYTES], "two runs .* agree with each other, but not with the record\n  b: b.json"),
+    ],
+)
+def test_what_a_run_proves(ran, found, verdict, monkeypatch: pytest.MonkeyPatch):
+    recorded, *results = [record.Record(hashes, {"a": {}, "b": {}}, set(), lock) for hashes, lock in (SAME, *found)]
+    steps: list[str] = []
+    monkeypatch.setattr(verify, "checks", None)
+    monkeypatch.setattr(verify, "_read", lambda _: (recorded, {}))
+    monkeypatch.setattr(verify, "_forget_history", lambda _: steps.append("history is forgotten"))
+    monkeypatch.setattr(verify, "_repro", lambda _: [steps.append("run"), list(ran)][1])
+    monkeypatch.setattr(record, "read", lambda _: results.pop(0))
+    if verdict:
+        with pytest.raises(verify.FalseRecord, match=verdict):
+            verify._verify(Path(), Path())
+    else:
+        assert verify._verify(Path(), Path()) == 0
+    assert steps[:2] == ["history is forgotten", "run"]
+    assert results == []
+
+
+def test_a_run_begins_without_outputs(standin: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    python = tmp_path / "python"  # in place of DVC
+    python.write_text('#!/bin/sh\ncase "$*" in *--force*) ls metrics; echo "Running stage \'a\':" ;; esac\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(verify.sys, "executable", str(python))
+    assert (standin.root / "metrics/stats.json").is_file()
+    assert verify._repro(standin.root) == ["a"]
+    assert not list((standin.root / "metrics").glob("*.*"))
+
+
+def test_a_second_frame_is_another_picture():
+    first = Image.new("L", (8, 8))
+    versions = []
+    for more in ({}, {"save_all": True, "append_images": [Image.new("L", (8, 8), 255)]}, {"dpi": (300, 300)}):
+        file = io.BytesIO()
+        first.save(file, "PNG", **more)
+        versions.append(file.getvalue())
+    assert [checks.beyond_rounding("a.png", versions[0], after) for after in versions] == [
+        "",
+        *["shows something else"] * 2,
+    ]
 
 
 @pytest.mark.slow
