@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from conftest import LR, PIPELINE, STAGES, Project, copy, wait_for
 
 from lenet.errors import PipelineError
+from stages.artifacts import files
 from stages.launch import git, guard, params
 from tools.git import unnoticed
 
@@ -33,6 +35,19 @@ def outputs(project: Project) -> dict[str, str]:
         str(path.relative_to(project.root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in [*files, project.root / "dvc.lock"]
     }
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "metrics.json"
+    files.write_json(path, {"loss": 1})
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="nan"):
+        files.write_json(path, {"loss": float("nan")})
+    monkeypatch.setattr(Path, "replace", lambda *_: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        files.write_json(path, {"loss": 2})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 MODEL = "models/lenet5.safetensors"

@@ -190,6 +190,34 @@ def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pyt
     assert [line.partition(": ")[0] for line in said] == ["waits for git fetch"]
 
 
+def test_a_host_that_can_run_nothing_leaves(monkeypatch: pytest.MonkeyPatch):
+    did: list[str] = []
+    worker = SimpleNamespace(
+        state=SimpleNamespace(total_resources=marks.resources(1, {"cpu": "ours"})),
+        log_event=lambda _, event: did.append(event["line"].partition(" on ")[0]),
+        loop=SimpleNamespace(add_callback=did.append),
+        close_gracefully="close",
+    )
+
+    def clone(*_: object) -> None:
+        raise OSError("no space")
+
+    for name, value in (("get_worker", lambda: worker), ("LEFT", []), ("_clone", clone)):
+        monkeypatch.setattr(work, name, value)
+    with pytest.raises(Reschedule):
+        work.run(JOB)
+    assert did == ["seed1-0123456789", "close"]
+    assert work.LEFT == ["no space"]
+
+
+def test_a_job_asks_for_the_numerics_of_this_machine():
+    here = numerics.Machine(0, {"cpu": "c"})
+    jobs = [
+        tools.fleet.sweep._job(JOB.experiment, here, ("A", "a"), True, any_numerics) for any_numerics in (False, True)
+    ]
+    assert [(job.device, job.numerics) for job in jobs] == [("cpu", "c"), ("cpu", "")]
+
+
 def test_a_label():
     old = {"train": {"seed": 0, "lr": 0.1, "augment": {"shift": 2}}, "split": {"fold": 0}}
     for new, expected in (
@@ -440,6 +468,9 @@ def test_a_sweep_that_was_stopped_is_counted_as_a_whole(tmp_path: Path, monkeypa
     again = Sweep(jobs[1:2])
     assert again.earlier == {"first": "ran"}
     assert again.stale == [JOB.experiment.ref]
+    again.outcomes["second"] = "failed"
+    assert again.summary() == "2 experiments: 1 ran, 0 were already done, 1 failed"
+    assert set(again.all_outcomes) == {"ran", "failed"}
     assert Sweep(jobs[2:]).earlier == {}  # another sweep
 
 

@@ -51,6 +51,15 @@ def test_the_listed_variables_reach_a_stage_and_no_others(standin: Project):
         assert computing.items() <= found.items()
 
 
+def test_outputs_are_cached_unless_dvc_yaml_says_otherwise():
+    content = "stages: {a: {cmd: run, outs: [one, two: {cache: false}], metrics: [three: {persist: true}]}}"
+    assert pipeline.parse(yaml12.load(content.encode(), "dvc.yaml"))["a"].outputs == {
+        "one": True,
+        "two": False,
+        "three": True,
+    }
+
+
 @pytest.mark.parametrize(("flags", "avx2"), [("sse4_1 avx2 avx512f", True), ("sse4_1", False)])
 def test_processors_with_and_without_avx512_agree(flags, avx2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flags} \n")

@@ -130,7 +130,31 @@ FAULTS = {
         "images[:0], labels[:0], config)",
         *("training", "test_the_fingerprint_is_that_of_the_threads"),
     ),
+    "validation is of all images": Fault(
+        "stages/train.py",
+        "fit(lenet5, *train_set, *val_set,",
+        "fit(lenet5, *train_set, images, labels,",
+        *("pipeline", "test_metrics_and_tables"),
+    ),
+    "the metrics of training are those of validation": Fault(
+        "stages/train.py",
+        '"loss": last.train_loss, "accuracy": last.train_accuracy',
+        '"loss": last.val_loss, "accuracy": last.val_accuracy',
+        *("pipeline", "test_metrics_and_tables"),
+    ),
+    "predictions are made in training mode": Fault(
+        "lenet/model.py",
+        "model.eval()\n    batches",
+        "batches",
+        *("model", "test_predictions_are_made_in_eval_mode"),
+    ),
     # Distortions.
+    "distortions go one way only": Fault(
+        "lenet/augment.py",
+        "(2 * torch.rand(5, n, generator=generator) - 1)",
+        "torch.rand(5, n, generator=generator)",
+        *("augment", "test_a_map_rotates_scales_and_shears_by_amounts_of_their_own"),
+    ),
     "the nearest pixel instead of bilinear interpolation": Fault(
         "lenet/augment.py", '"bilinear"', '"nearest"', "augment", "test_half_a_pixel_between_two_is_their_mean"
     ),
@@ -150,6 +174,12 @@ FAULTS = {
         *("augment", "test_a_map_rotates_scales_and_shears_by_amounts_of_their_own"),
     ),
     # Scores and pictures.
+    "the confusion is transposed": Fault(
+        "stages/evaluate.py",
+        '{"actual": test.labels, "predicted": predicted}',
+        '{"actual": predicted, "predicted": test.labels}',
+        *("pipeline", "test_the_tables_are_of_the_test_images"),
+    ),
     "the calibration is drawn as if all predictions were correct": Fault(
         "stages/plot.py",
         "correct.to_numpy(), evaluate)",
@@ -212,11 +242,29 @@ FAULTS = {
         "[]",
         *("verify", "test_a_forged_record_is_false_as_a_user_sees_it"),
     ),
+    "verify accepts a stage that did not run": Fault(
+        "tools/verify.py",
+        "[stage for stage in recorded.hashes if stage not in ran])",
+        "[])",
+        *("verify", "test_what_a_run_proves"),
+    ),
+    "verify leaves a stage the history": Fault(
+        "tools/verify.py",
+        "    _forget_history(clone)\n    ran",
+        "    ran",
+        *("verify", "test_what_a_run_proves"),
+    ),
     "bytecode runs instead of its source": Fault(
         "stages/launch/source.py",
         "FileFinder(folder, (_FromSource,",
         "FileFinder(folder, (SourceFileLoader,",
         *("launcher", "test_code_is_loaded_from_its_source"),
+    ),
+    "an experiment is known without its code": Fault(
+        "tools/fleet/queue.py",
+        '[tree["dvc.yaml"], code, params, words]',
+        '[tree["dvc.yaml"], params, words]',
+        *("fleet", "test_what_an_experiment_is_known_by"),
     ),
     "two experiments run in one clone": Fault(
         "tools/fleet/work.py",

@@ -121,6 +121,14 @@ def test_pictures_and_page_show_what_is_recorded(finished: Project, enter, monke
     page = json.loads(
         re.search(r'<script[^>]* id="data"[^>]*>(.*?)</script>', Path("report.html").read_text(), re.S)[1]
     )
+    test = json.loads(Path("metrics/evaluate.json").read_text())["test"]
+    tiles = {name: value for name, value, _ in page["tiles"]}
+    assert tiles["test accuracy"] == f"{test['accuracy']:.2%}"
+    assert tiles["test loss"] == f"{test['loss']:.4f}"
+    curves = pd.read_csv("metrics/history.csv")
+    for part in ("train", "val"):
+        shown = [row[f"{part}_error"] for row in page["history"]]
+        assert shown == pytest.approx((100 * (1 - curves[f"{part}_accuracy"])).tolist())
     bins = pd.DataFrame(page["calibration"])
     assert bins["counts"].sum() == 100
     assert ((bins["accuracy"] - bins["confidence"]).abs() * bins["counts"]).sum() / 100 == pytest.approx(

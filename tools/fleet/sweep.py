@@ -50,9 +50,8 @@ def run(address: str | None, cores: int, any_numerics: bool) -> int:
         with _client(address, cores, here) as client:
             sweep.run(client)
     UNFINISHED.unlink(missing_ok=True)
-    n = Counter([*sweep.outcomes.values(), *sweep.earlier.values()])
-    print(f"{n.total()} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed")
-    return int(n["failed"] > 0)
+    print(sweep.summary())
+    return int("failed" in sweep.all_outcomes)
 
 
 def top_level() -> str:
@@ -122,6 +121,11 @@ class Sweep:
         self.largest: int | None = None  # the cores of the largest suitable worker; 0 if there is none
 
     @property
+    def all_outcomes(self) -> list[str]:
+        """The outcomes of what has finished, also before this sweep was stopped."""
+        return [*self.outcomes.values(), *self.earlier.values()]
+
+    @property
     def left(self) -> list[work.Job]:
         """The jobs that have not finished."""
         return [job for content, job in self.jobs.items() if content not in self.outcomes]
@@ -168,6 +172,11 @@ class Sweep:
         finally:
             over = [job for job in jobs if job.experiment.content in self.outcomes or not self.shared]
             self.remove_refs([job.experiment.ref for job in over])
+
+    def summary(self) -> str:
+        """Return how the experiments ended."""
+        n = Counter(self.all_outcomes)
+        return f"{n.total()} experiments: {n['ran']} ran, {n['done']} were already done, {n['failed']} failed"
 
     def remove_refs(self, refs: list[str]) -> None:
         """Remove commits that no host needs any longer; if this fails, it does no harm."""
