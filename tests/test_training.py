@@ -10,7 +10,7 @@ from conftest import PARAMS, configured
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lenet.augment import AugmentConfig
+from lenet.augment import AugmentConfig, coordinates, distort, random_warps
 from lenet.compute import ComputeConfig
 from lenet.data import folds as folding
 from lenet.data.folds import SplitConfig
@@ -28,6 +28,7 @@ from lenet.training import (
     fingerprint_of_training,
     fit,
     lr_factor,
+    new_step,
     state_changes,
 )
 from stages import train as stage
@@ -110,11 +111,27 @@ def test_the_seed_decides_order_and_distortions(epochs_of):
 
 def test_the_rows_say_what_the_steps_did(epochs_of):
     """Each image's logits meet its own label, whatever the order; the learning rate is the last step's."""
-    rows, epochs = epochs_of(changed(CONFIG, epochs=3))
+    rows, epochs = epochs_of(changed(CONFIG, epochs=3, label_smoothing=0.1))  # which the loss in the rows is without
     assert [row.epoch for row in rows] == [1, 2, 3]
     assert [(row.train_loss, row.train_accuracy) for row in rows] == [(pytest.approx(0, abs=1e-6), 1)] * 3
     assert [row.lr for row in rows] == [taken.lrs[-1] for taken in epochs]
     assert [lr for taken in epochs for lr in taken.lrs] == [0.05 * lr_factor(step, 24, CONFIG) for step in range(24)]
+
+
+def test_a_step_is_taken_on_distorted_images():
+    images, labels = digits(8)
+    model, index = LeNet5(0.13, 0.31), torch.arange(7, -1, -1)
+    warps = random_warps(8, 28, CONFIG.augment, torch.Generator().manual_seed(0))
+    expected = model(distort(images[index], warps, coordinates(28)))
+    assert torch.equal(new_step(model, images, labels, CONFIG)(0.1, index, warps), expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
+def test_the_optimizer_is_that_of_the_params(name):
+    momentum = 0.8 if name in ("sgd", "rmsprop") else 0
+    config = changed(CONFIG, optimizer=name, momentum=momentum, weight_decay=0.01)
+    optimizer = new_step(LeNet5(), *digits(8), config).optimizer
+    assert (optimizer.name, optimizer.momentum, optimizer.weight_decay) == (name, momentum, 0.01)
 
 
 def test_validation_is_of_the_model_after_the_epoch():
@@ -347,10 +364,11 @@ def run_stage(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(stage.stats, "read", lambda: (0.1, 0.3))
 
-    def run_stage(rows, folds=5, **changes):
+    def run_stage(rows, folds=5, threads=1, **changes):
         given = []
         monkeypatch.setattr(stage, "fit", lambda *arguments: given.extend(copy.deepcopy(arguments)) or iter(rows))
-        split, compute = configured(SplitConfig, "split", folds=folds), configured(ComputeConfig, "compute")
+        split = configured(SplitConfig, "split", folds=folds)
+        compute = configured(ComputeConfig, "compute", device="cpu", threads=threads)
         stage.main(split, compute, configured(TrainConfig, "train", **changes))
         return given
 
@@ -368,6 +386,11 @@ def test_the_held_out_images_are_not_trained_on(folds, run_stage):
     for (pictures, classes), part in zip(((found[0], found[1]), (found[2], found[3])), parts, strict=True):
         assert torch.equal(pictures, images[part])
         assert torch.equal(classes, labels[part])
+
+
+def test_the_params_reach_the_training(run_stage):
+    *_, config, threads = run_stage([ROW], threads=2, lr=0.03)
+    assert (config, threads) == (configured(TrainConfig, "train", lr=0.03), 2)
 
 
 def test_the_initial_weights_follow_from_seed_stats_and_params(run_stage):
