@@ -108,6 +108,7 @@ def test_misread_shows_the_most_confident_errors_first():
 def test_confusion_counts():
     axes = figures.confusion(predictions(5)).axes[0]
     assert axes.get_title() == f"5 of 100 test {ITEM}s misread"
+    assert (axes.get_ylabel(), axes.get_xlabel()) == (f"actual {ITEM}", f"predicted {ITEM}")
     words = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
     assert words[0, 0] == "9\n90.0%"
     assert words[0, 1] == "1"
@@ -138,6 +139,8 @@ def test_learning_curves_show_every_epoch():
     history = pd.concat([HISTORY, HISTORY.tail(1).assign(epoch=3)])
     figure = figures.learning_curves(history)
     assert [text.get_text() for text in figure.legends[0].texts] == ["training", "validation"]
+    titles = ["Mean cross-entropy (nats)", "Error rate", "Learning rate"]
+    assert [axes.get_title() for axes in figure.axes] == titles
     columns = [["train_loss", "val_loss"], ["train_accuracy", "val_accuracy"]]
     for axes, names in zip(figure.axes, columns, strict=False):
         low, high = axes.get_ylim()
