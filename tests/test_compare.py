@@ -162,6 +162,21 @@ def test_a_run_without_a_seed_repeats_no_other():
     ]
 
 
+def test_only_runs_that_have_ended_well_count(monkeypatch):
+    def revision(name: str, error: str | None = None) -> dict:
+        files = {"params": {"params.yaml": {"data": {"train": {"lr": 0.1}}}}, "metrics": {"m.json": {"data": {"a": 1}}}}
+        return {"rev": name, "name": name, "error": error, "data": files}
+
+    states = {"good": "Success", "bad": "Failed", "waiting": "Queued", "running": "Running"}
+    runs = [{"name": name, "executor": {"state": state}, "revs": [revision(name)]} for name, state in states.items()]
+    runs.append({"name": "damaged", "executor": None, "revs": [revision("damaged", "no params.yaml")]})
+    monkeypatch.setattr(compare, "locked", lambda revs: [{} for _ in revs])
+    shown = [{"rev": "workspace"}, revision("main") | {"experiments": runs}]
+    params, _, others = compare.read(shown)
+    assert list(params.index) == ["main", "good"]
+    assert others == {"bad": "failed", "waiting": "queued", "running": "running", "damaged": "broken"}
+
+
 def experiment(project: Project, seed: int, *targets: str) -> None:
     project.run("dvc", "exp", "run", "--temp", "-S", f"train.seed={seed}", *targets)
 

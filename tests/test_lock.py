@@ -9,11 +9,21 @@ from conftest import LR, PIPELINE, ROOT, STAGES, Project
 
 from stages.launch import yaml12
 from stages.launch.pipeline import affected
-from tools.lock import problems
+from tools.lock import _differing_params, problems
+from tools.resolved import Stage
 
 
 def test_the_committed_lock_is_in_sync():
     assert problems(ROOT) == [], "run `make repro` and commit dvc.lock and metrics/"
+
+
+def test_params_are_compared_both_ways():
+    stage = Stage("", {}, {"params.yaml": {"new": 1, "same": 1, "other": 1}}, {}, [])
+    assert _differing_params(stage, {"params": {"params.yaml": {"gone": 1, "same": 1, "other": 2}}}) == [
+        "its param new is in dvc.yaml, but not in dvc.lock",
+        "its param gone is in dvc.lock, but not in dvc.yaml",
+        "its param other in params.yaml differs from the one in dvc.lock",
+    ]
 
 
 def append(path: str) -> Callable[[Project], None]:

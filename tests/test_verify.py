@@ -380,6 +380,27 @@ def test_a_run_begins_without_outputs(standin: Project, tmp_path: Path, monkeypa
     assert not list((standin.root / "metrics").glob("*.*"))
 
 
+def shade(level: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (8, 8), level).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "words"),
+    [
+        ("a.png", shade(100), shade(102), ""),
+        ("a.png", shade(100), shade(103), "shows something else"),
+        ("a.csv", b"index,loss\n0,0.5\n", b"index,loss\n0,0.50001\n", ""),
+        ("a.csv", b"index,loss\n0,0.5\n", b"index,loss\n0,0.5001\n", "differs in 1 numbers by more than rounding"),
+        ("a.csv", b"index,loss\n100000,0.5\n", b"index,loss\n100001,0.5\n", "differs in 1 numbers by more .*"),
+        ("a.csv", b"index,loss\n", b"index,cost\n", "has different words"),
+    ],
+)
+def test_what_is_more_than_rounding(path, before, after, words):
+    assert re.fullmatch(words, checks.beyond_rounding(path, before, after))
+
+
 def test_a_second_frame_is_another_picture():
     first = Image.new("L", (8, 8))
     versions = []
