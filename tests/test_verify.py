@@ -338,9 +338,9 @@ def test_a_forged_record_is_false_as_a_user_sees_it(project: Project):
     assert "Traceback" not in done.stdout
 
 
-SAME = ({"a": {"a.csv": "1"}, "b": {"b.json": "2"}}, {"b": {"cmd": "run"}})
-OTHER_BYTES = ({"a": {"a.csv": "1"}, "b": {"b.json": "3"}}, {"b": {"cmd": "run"}})
-OTHER_LOCK = ({"a": {"a.csv": "1"}, "b": {"b.json": "2"}}, {"b": {"cmd": "walk"}})
+SAME = ({"a": {"a.csv": "1"}, "b": {"a.json": "1", "b.json": "2"}}, {"b": {"cmd": "run"}})
+OTHER_BYTES = ({"a": {"a.csv": "1"}, "b": {"a.json": "1", "b.json": "3"}}, {"b": {"cmd": "run"}})
+OTHER_LOCK = ({"a": {"a.csv": "1"}, "b": {"a.json": "1", "b.json": "2"}}, {"b": {"cmd": "walk"}})
 
 
 @pytest.mark.parametrize(
@@ -378,6 +378,31 @@ def test_a_run_begins_without_outputs(standin: Project, tmp_path: Path, monkeypa
     assert (standin.root / "metrics/stats.json").is_file()
     assert verify._repro(standin.root) == ["a"]
     assert not list((standin.root / "metrics").glob("*.*"))
+
+
+TABLES = {
+    "metrics/history.csv": b"train_loss,train_accuracy,val_loss,val_accuracy\n0.9,0.5,0.8,0.6\n0.5,0.75,0.4,0.8\n",
+    "models/predictions.csv": b"actual,predicted\n1,1\n2,2\n3,4\n5,5\n",
+}
+METRICS = {
+    "train": {"loss": 0.5, "accuracy": 0.75},
+    "evaluate": {"val.loss": 0.4, "val.accuracy": 0.8, "test.accuracy": 0.75},
+}
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.1])
+def test_a_metric_that_contradicts_its_table_is_named(smoothing, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "load", lambda _: {"train": {"label_smoothing": smoothing}})
+    assert checks.contradictions(record.Record({}, METRICS, set(), {}), TABLES) == []
+    for stage, metrics in METRICS.items():
+        for name, value in metrics.items():
+            forged = METRICS | {stage: metrics | {name: value + 0.001}}
+            found = [
+                line.partition(" is ")[0]
+                for line in checks.contradictions(record.Record({}, forged, set(), {}), TABLES)
+            ]
+            # Calibration changes the loss.
+            assert found == ([] if smoothing and name == "val.loss" else [f"{stage}: {name}"])
 
 
 def shade(level: int) -> bytes:
