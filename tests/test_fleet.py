@@ -190,6 +190,34 @@ def test_a_host_that_leaves_waits_for_no_remote(tmp_path: Path, monkeypatch: pyt
     assert [line.partition(": ")[0] for line in said] == ["waits for git fetch"]
 
 
+def test_what_is_not_fetched_stays_queued(monkeypatch: pytest.MonkeyPatch):
+    def git(*_: str) -> None:
+        raise ToolError("no route")
+
+    removed: list[set[str]] = []
+    monkeypatch.setattr(tools.fleet.sweep, "git", git)
+    monkeypatch.setattr(tools.fleet.sweep, "remove", removed.append)
+    with pytest.raises(ToolError, match="no route"):
+        Sweep([JOB]).fetch_results({JOB.experiment.content: ("refs/exps/x", "ran")})
+    assert removed == []
+
+
+def test_a_host_brings_the_experiment_and_then_data_before_the_ref(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    did: list[str] = []
+    monkeypatch.setattr(work._Run, "_patiently", lambda _, *words: did.append(" ".join(words[-2:])) or "")
+    monkeypatch.setattr(work._Run, "_try", lambda _, *words: did.append(" ".join(words[3:5])) or (0, "log"))
+    monkeypatch.setattr(work, "git", lambda *words, **_: did.append(words[0]) or "")
+    run = work._Run(JOB, tmp_path, tmp_path, "ours", print)
+    ref = f"refs/exps/bb/{'b' * 38}/seed1-0123456789-ours"
+    assert run.result() == (ref, "log")
+    steps = ["origin refs/exps/*-0123456789-*", f"origin {JOB.experiment.ref}", "checkout", "clean", "restore"]
+    after = ["update-ref", "exp run", "--with-deps evaluate", f"origin {ref}"]
+    assert did == [*steps, "pull --allow-missing", *after]
+    did.clear()
+    run.result()
+    assert did == [*steps, *after]  # another of the same commit, whose data is there
+
+
 def test_a_host_that_can_run_nothing_leaves(monkeypatch: pytest.MonkeyPatch):
     did: list[str] = []
     worker = SimpleNamespace(

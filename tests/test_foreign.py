@@ -5,10 +5,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from conftest import ROOT, Project
+from dvc.fs import LocalFileSystem
+
+from tools import record, resolved
 
 # What docs/make-it-yours.md tells people to copy.
 (NAMES,) = re.findall(r"cp lenet/tools/\{(.*)\}\.py", (ROOT / "docs/make-it-yours.md").read_text())
@@ -133,6 +137,13 @@ def test_what_is_out_of_sync_is_named(path, foreign: Project):
 
 def test_a_clean_clone_is_in_sync(foreign: Project):
     assert foreign.clone("clone").run("python", "-m", "tools.lock") == "dvc.lock is in sync\n"
+
+
+def test_hashes_of_dvc_2_count_line_endings_as_lf(tmp_path: Path):
+    (tmp_path / "text").write_bytes(b"one\r\ntwo\r\n")
+    output = SimpleNamespace(fs=LocalFileSystem(), fs_path=str(tmp_path / "text"), exists=True)
+    assert resolved.md5(output, legacy=True) == record.md5(b"one\ntwo\n")
+    assert resolved.md5(output) == record.md5(b"one\r\ntwo\r\n")
 
 
 @pytest.mark.slow
