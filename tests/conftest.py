@@ -31,9 +31,7 @@ TRACKED = [
     *("lenet", "stages", "tools", "params.yaml", "dvc.yaml", "requirements.lock"),
     *(".dvc/config", ".dvc/plots", ".dvc/plots.html", ".dvcignore", ".gitignore"),
 ]
-
-
-SEED = "PYTEST_DVC_CACHE"  # names a finished pipeline's cache
+SEED = "PYTEST_DVC_CACHE"  # the variable that names the cache of a finished pipeline
 
 
 def configured(kind: type[Config], section: str, **changes: object) -> Any:
@@ -153,7 +151,7 @@ def ran(output: str) -> list[str]:
 def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
     """Return a project in `folder`, changed by `adapt`, whose pipeline has run, with everything committed.
 
-    What the cache that the variable SEED names has of the run is not run again.
+    What is in the cache that the variable SEED names is not run again.
     """
     root = folder / "project"
     for name in TRACKED:
@@ -170,8 +168,8 @@ def build(folder: Path, adapt: Callable[[Path], None]) -> Project:
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("git", "config", "user.name", "Test")
     project.run("git", "config", "user.email", "test@example.com")
-    ran = project.repro()
-    assert ran == STAGES or cache
+    stages = project.repro()
+    assert stages == STAGES or cache
     project.commit("The pipeline and its results")
     return project
 
@@ -193,6 +191,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Proj
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a worker that has failed
             make(folder)
             (folder / "done").touch()
     return copy(Project(folder / "project", folder / "mirror"), factory.mktemp(f"{name}-copy"))

@@ -142,6 +142,12 @@ FAULTS = {
         '"loss": last.val_loss, "accuracy": last.val_accuracy',
         *("pipeline", "test_metrics_and_tables"),
     ),
+    "the optimizer is always SGD": Fault(
+        "lenet/training.py",
+        "Optimizer(weights, config.optimizer,",
+        'Optimizer(weights, "sgd",',
+        *("training", "test_the_optimizer_is_that_of_the_params"),
+    ),
     "predictions are made in training mode": Fault(
         "lenet/model.py",
         "model.eval()\n    batches",
@@ -149,6 +155,12 @@ FAULTS = {
         *("model", "test_predictions_are_made_in_eval_mode"),
     ),
     # Distortions.
+    "images are not distorted": Fault(
+        "lenet/steps.py",
+        "images = distort(images, warps, self.pixels)",
+        "images = images.float()",
+        *("training", "test_a_step_is_taken_on_distorted_images"),
+    ),
     "distortions go one way only": Fault(
         "lenet/augment.py",
         "(2 * torch.rand(5, n, generator=generator) - 1)",

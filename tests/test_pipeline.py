@@ -125,6 +125,7 @@ def test_pictures_and_page_show_what_is_recorded(finished: Project, enter, monke
     tiles = {name: value for name, value, _ in page["tiles"]}
     assert tiles["test accuracy"] == f"{test['accuracy']:.2%}"
     assert tiles["test loss"] == f"{test['loss']:.4f}"
+    assert tiles["calibration error"] == f"{error:.2%}"
     curves = pd.read_csv("metrics/history.csv")
     for part in ("train", "val"):
         shown = [row[f"{part}_error"] for row in page["history"]]

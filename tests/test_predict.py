@@ -61,6 +61,8 @@ PICTURES = {
         Image.fromarray((np.array(drawn()) * np.linspace(0.5, 1, 600)).astype(np.uint8)), folder
     ),
     "specks": lambda folder: saved(specks(drawn()), folder),
+    "a blot far away": lambda folder: saved(blot(drawn(), (540, 60, 592, 112), 20), folder),
+    "a faint blot": lambda folder: saved(blot(drawn(), (470, 250, 560, 360), 180), folder),
     "WebP": lambda folder: saved(drawn(), folder, "webp"),
     "BMP": lambda folder: saved(drawn().convert("RGB"), folder, "bmp"),
     "TIFF": lambda folder: saved(drawn().convert("CMYK"), folder, "tiff"),
@@ -82,6 +84,11 @@ PICTURES = {
 def specks(picture: Image.Image) -> Image.Image:
     for x, y in ((30, 40), (560, 570), (500, 60)):
         ImageDraw.Draw(picture).ellipse((x, y, x + 8, y + 8), 20)
+    return picture
+
+
+def blot(picture: Image.Image, box: tuple[int, int, int, int], grey: int) -> Image.Image:
+    ImageDraw.Draw(picture).ellipse(box, grey)
     return picture
 
 

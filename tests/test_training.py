@@ -111,7 +111,7 @@ def test_the_seed_decides_order_and_distortions(epochs_of):
 
 def test_the_rows_say_what_the_steps_did(epochs_of):
     """Each image's logits meet its own label, whatever the order; the learning rate is the last step's."""
-    rows, epochs = epochs_of(changed(CONFIG, epochs=3, label_smoothing=0.1))  # which the loss in the rows is without
+    rows, epochs = epochs_of(changed(CONFIG, epochs=3, label_smoothing=0.1))  # the rows' loss is without it
     assert [row.epoch for row in rows] == [1, 2, 3]
     assert [(row.train_loss, row.train_accuracy) for row in rows] == [(pytest.approx(0, abs=1e-6), 1)] * 3
     assert [row.lr for row in rows] == [taken.lrs[-1] for taken in epochs]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -71,7 +71,7 @@ def read(commit: str, baseline: str) -> Experiment:
     code = [f"{blob} {path}" for path, blob in tree.items() if {path, *map(str, PurePosixPath(path).parents)} & deps]
     params = _params(tree)
     title = label(params, _params(_tree(baseline)))
-    if _blob(tree["requirements.lock"]) != Path("requirements.lock").read_bytes():
+    if tree.get("requirements.lock") != git("hash-object", "requirements.lock").strip():
         raise ToolError(f"{title} was queued with another requirements.lock than the one here: queue it again")
     # DVC's record of the options of `dvc exp run`. It is safe to unpickle: it comes from this repository's own queue.
     asked = pickle.loads(_blob(tree[".dvc/tmp/repro.dat"]))["kwargs"]  # noqa: S301

@@ -263,7 +263,8 @@ class Sweep:
             tqdm.write(f"{name.split(':')[0]}: {objection or marks.describe(worker['resources'])}")
             if objection:
                 told = f"no experiments for this host: {objection}"
-                client.run(print, told, workers=[addresses[name]], on_error="ignore")
+                with suppress(OSError):  # the scheduler has stopped, as the next look finds
+                    client.run(print, told, workers=[addresses[name]], on_error="ignore")
         for name in [name for name in before if name not in self.workers and not self.objection(before[name])]:
             tqdm.write(f"lost {name.split(':')[0]}; its experiments will run elsewhere")
         cores = [worker["nthreads"] for worker in self.workers.values() if not self.objection(worker)]
